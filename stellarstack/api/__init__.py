@@ -1,0 +1,1 @@
+"""The doors: WebSocket console, HTTP and the local control socket."""

@@ -1,0 +1,1 @@
+"""The locks: console tokens, signed commands and TLS contexts."""

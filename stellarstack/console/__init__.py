@@ -1,0 +1,1 @@
+"""The window: each server's terminal, its scrollback and its viewers."""

@@ -1,0 +1,1 @@
+"""stellarctl, the operator's command line."""

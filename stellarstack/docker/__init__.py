@@ -1,0 +1,1 @@
+"""The hands: the Docker Engine, spoken to over its UNIX socket."""

@@ -1,0 +1,1 @@
+"""The gauges: figures of the host and of each container."""

@@ -1,0 +1,1 @@
+"""The telephone: commands in and events out over Redis."""

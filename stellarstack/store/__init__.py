@@ -1,0 +1,1 @@
+"""The memory: what must outlive the process, in one SQLite file."""

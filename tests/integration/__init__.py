@@ -1,0 +1,1 @@
+"""Tests against the real Docker Engine, a real Redis and real processes."""
