@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import tomllib
-import types
-import typing
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import Any, TypeVar
-
-from stellarstack.errors import ConfigError
-
-S = TypeVar("S")
+from typing import Any
 
 
 class Secret:

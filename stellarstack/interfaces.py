@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
+from stellarstack.core.claims import Claims
 from stellarstack.core.messages import Command, Event, Json, Origin, OutboxRow
 from stellarstack.core.records import PtySize, ServerStatus
 
@@ -27,7 +28,7 @@ class EngineVersion:
 
 @dataclass(frozen=True, slots=True)
 class ContainerState:
-    """A container as the engine tells it. Times are Unix seconds, None where there is none; `pid` 0 when not running."""
+    """A container as the engine tells it. Times are Unix seconds or None; `pid` is 0 when it does not run."""
 
     id: str
     name: str
@@ -98,7 +99,7 @@ class Attachment(Protocol):
 
 
 class Engine(Protocol):
-    """The Docker Engine. Every method raises DockerUnavailable (or a subclass), ImageNotFound, or TimedOut, nothing else."""
+    """The Docker Engine. Raises DockerUnavailable (or a subclass), ImageNotFound, PortInUse or TimedOut, nothing else."""
 
     async def version(self) -> EngineVersion: ...
 
@@ -136,9 +137,7 @@ class Engine(Protocol):
 
     async def has_image(self, image: str) -> bool: ...
 
-    async def pull(
-        self, image: str, login: RegistryLogin | None, progress: Callable[[PullProgress], None]
-    ) -> None:
+    async def pull(self, image: str, login: RegistryLogin | None, progress: Callable[[PullProgress], None]) -> None:
         """ImagePullFailed with the engine's own words where none can be reached or it does not exist."""
 
     async def create_network(self, name: str, subnet: str, labels: Mapping[str, str]) -> str:
@@ -253,6 +252,9 @@ class EventBus(Protocol):
     def publish(self, event: Event) -> None:
         """A transient event, from code that cannot wait. Never raises."""
 
+    def listen(self, listener: Callable[[str, bytes], None]) -> Callable[[], None]:
+        """Calls `listener(type, body)` with every event from now on, as on the wire. Answers how to stop."""
+
 
 class Publisher(Protocol):
     """The way out over Redis, as the bus sees it."""
@@ -319,3 +321,23 @@ class Consoles(Protocol):
 
     async def discard(self, server_id: str) -> None:
         """The server is gone: viewers are closed with 4404 and its scrollback is removed."""
+
+
+# ------------------------------------------------------------------ doors
+
+
+class ServerDirectory(Protocol):
+    """Which servers there are, for the doors."""
+
+    def status_of(self, server_id: str) -> ServerStatus | None:
+        """None: no such server on this node."""
+
+    def listing(self) -> Sequence[Mapping[str, Json]]:
+        """One row a server: serverId, name, status, containerId, ports, and so on; the result of `server.list`."""
+
+
+class TokenVerifier(Protocol):
+    """Judges console tokens (PROTOCOL 1)."""
+
+    async def verify(self, token: str) -> Claims:
+        """Unauthorized, TokenExpired (its `exp` has passed) or Forbidden (its `jti` is denied)."""

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
 
-# Any value of JSON. Not spelled as a recursive alias: mypy's narrowing on those costs more than it gives.
-Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+# Any value of JSON.
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
 
 class Origin(Enum):
