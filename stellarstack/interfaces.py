@@ -99,7 +99,7 @@ class Attachment(Protocol):
 
 
 class Engine(Protocol):
-    """The Docker Engine. Raises DockerUnavailable (or a subclass), ImageNotFound, PortInUse or TimedOut, nothing else."""
+    """The Docker Engine. Raises DockerUnavailable (or a subclass), ImageNotFound, PortInUse, TimedOut."""
 
     async def version(self) -> EngineVersion: ...
 

@@ -5,8 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 PERMISSIONS = frozenset(
-    "console.read console.write files.read files.write files.delete backups.read backups.write"
-    " control.start control.stop control.restart control.kill stats.read".split()
+    {
+        "console.read",
+        "console.write",
+        "files.read",
+        "files.write",
+        "files.delete",
+        "backups.read",
+        "backups.write",
+        "control.start",
+        "control.stop",
+        "control.restart",
+        "control.kill",
+        "stats.read",
+    }
 )
 
 
