@@ -1,0 +1,135 @@
+"""The folder in which the daemon keeps its state: made, held by one daemon at a time, written without half files."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import secrets
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+
+from stellarstack.errors import ConfigError, StellarError
+
+LOCK_NAME = "daemon.lock"
+PRIVATE = 0o700
+TRAVERSABLE = 0o711  # a container's user must get through to its own folder, and see no other's name
+_LEFTOVER = re.compile(r"\.[^/]+\.[0-9a-f]{16}\.tmp")
+
+
+class StateFolderTaken(StellarError):
+    """Another daemon holds the state folder. The process ends with `exit_status` (PROTOCOL 2)."""
+
+    exit_status = 75
+    retry = True
+
+
+def make_folder(path: Path, mode: int = PRIVATE, key: str = "[paths]") -> None:
+    """Makes a missing folder with exactly `mode`, its missing parents with 0755; leaves one that is there as it is.
+
+    ConfigError names `key`, the key of daemon.toml that the path comes from, where it cannot be made.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir(mode=PRIVATE)
+        except FileExistsError:
+            if not path.is_dir():
+                raise
+        else:
+            path.chmod(mode)  # mkdir's own mode is cut by the umask
+    except OSError as error:
+        raise ConfigError(f"{key}: the folder {path} cannot be made: {error.strerror}") from error
+
+
+class StateFolder:
+    """The state folder, held: no other daemon can `take` it until `release`, or until the process ends.
+
+    The hold is an flock(2) on `daemon.lock`: it is inherited over twistd's fork, never outlives the process, and is not
+    passed to child processes.
+    """
+
+    def __init__(self, path: Path, lock: int) -> None:
+        self.path = path
+        self._lock = lock
+
+    @classmethod
+    def take(cls, path: Path) -> StateFolder:
+        """Makes the folder where it is missing, and holds it. Raises StateFolderTaken or, where it is of no use, ConfigError."""
+        make_folder(path, PRIVATE, "[paths] state")
+        try:
+            lock = os.open(path / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise ConfigError(f"[paths] state: {path} cannot be written: {error.strerror}") from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(lock, 32, 0).decode("ascii", "replace").strip()
+            os.close(lock)
+            raise StateFolderTaken(f"another daemon holds {path} (process {holder or 'unknown'})") from None
+        folder = cls(path, lock)
+        folder.sign()
+        return folder
+
+    def sign(self) -> None:
+        """Writes our process id into the lock file, for the message that a second daemon gives. Again after a fork."""
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+
+    def release(self) -> None:
+        """Lets go. Of one that is released: nothing."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def __enter__(self) -> StateFolder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+def write_atomically(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """Puts `content` at `path`: a reader, also after a power cut, sees the old file or the new one, never a part (K15).
+
+    Blocks until the disk has it; raises OSError, and then the old file is untouched and nothing is left behind.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        _write(temporary, content, mode)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def remove_leftovers(folders: Iterable[Path]) -> list[Path]:
+    """Removes what `write_atomically` left in these folders (not below them) when the process was killed in it."""
+    removed = []
+    for folder in folders:
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            if _LEFTOVER.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+                path.unlink()
+                removed.append(path)
+    return removed
+
+
+def _write(path: Path, content: bytes, mode: int) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        os.fchmod(descriptor, mode)
+        file.write(content)
+        file.flush()
+        os.fsync(descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
