@@ -15,6 +15,7 @@ from typing import Any, NoReturn, TypeVar, Union, get_args, get_origin, get_type
 from urllib.parse import urlsplit
 
 from stellarstack.config import Config, Secret
+from stellarstack.core.redis_url import parse_redis_url
 from stellarstack.errors import ConfigError
 
 SIZE_LIMIT = 2**20
@@ -42,6 +43,7 @@ def load_config(path: Path, environ: Mapping[str, str]) -> Config:
     table = _parse(path)
     places = _overlay(table, environ)
     config = _Reader(path, places).section(Config, table, ())
+    _check_redis_url(config, _place(path, places, ("redis", "url")))
     _check_together(config, path)
     return config
 
@@ -188,16 +190,18 @@ class _Reader:
 
     def _refuse(self, where: tuple[str, ...], found: str, allowed: str, *, brackets: bool = False) -> NoReturn:
         """`brackets`: `where` is a section, else its last part is a key."""
-        raise ConfigError(f"{self._place(where, brackets)}: found {found}, allowed is {allowed}")
+        place = _place(self._path, self._places, where)
+        if where and (brackets or len(where) == 1):
+            place += f": [{'.'.join(where)}]"
+        elif where:
+            place += f": [{'.'.join(where[:-1])}] {where[-1]}"
+        raise ConfigError(f"{place}: found {found}, allowed is {allowed}")
 
-    def _place(self, where: tuple[str, ...], brackets: bool) -> str:
-        variable = self._places.get(where)
-        file = f"environment variable {variable}" if variable else f"{self._path}"
-        if not where:
-            return file
-        if brackets or len(where) == 1:
-            return f"{file}: [{'.'.join(where)}]"
-        return f"{file}: [{'.'.join(where[:-1])}] {where[-1]}"
+
+def _place(path: Path, places: Mapping[tuple[str, ...], str], where: tuple[str, ...]) -> str:
+    """The file, or the environment variable that stands over it."""
+    variable = places.get(where)
+    return f"environment variable {variable}" if variable else str(path)
 
 
 def _kind_of(value: object) -> str:
@@ -216,6 +220,13 @@ def _shown(value: str) -> str:
 def _did_you_mean(name: str, known: list[str] | tuple[str, ...]) -> str:
     close = get_close_matches(name, known, 1)
     return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _check_redis_url(config: Config, place: str) -> None:
+    try:
+        parse_redis_url(config.redis.url.reveal(), require_tls=config.redis.require_tls)
+    except ConfigError as error:
+        raise ConfigError(f"{place}: {error}") from None
 
 
 def _check_together(config: Config, path: Path) -> None:

@@ -142,6 +142,8 @@ class TestRefusals(ConfigCase):
         ("[heartbeat]\nunhealthy_after = 9", r"\[heartbeat\] offline_after: found 5, allowed is more than .*\(9\)"),
         ('[redis]\nrequire_tls = "no"', r"require_tls: found a string, allowed is true or false"),
         ("[redis]\nrequire_tls = 1", r"require_tls: found a whole number, allowed is true or false"),
+        ('[redis]\nurl = "http://x"', r"\[redis\] url: is of an unknown kind; allowed: redis://"),
+        ('[redis]\nurl = "redis://h"\nrequire_tls = true', r"\[redis\] url: redis://h:6379 is not encrypted"),
         ("[redis]\nembedded_port = 6380", r"\[redis\] embedded_port: found .*, allowed is .*api_token"),
         ('[logging]\nlevel = "inof"', r"\[logging\] level: found 'inof', allowed is debug \| info .*did you mean info"),
         ('[logging]\nlevel = "INFO\\nx"', r"\[logging\] level: found 'INFO\\nx', allowed is debug"),
@@ -170,7 +172,7 @@ class TestRefusals(ConfigCase):
         ('[control_plane]\nurl = "http://panel"', r"\[control_plane\] url: found another URL, allowed is https://"),
         ('[control_plane]\nurl = "https://u:p@panel"', r"\[control_plane\] url: found another URL"),
         ('[control_plane]\nurl = "https://panel:99999"', r"\[control_plane\] url: found another URL"),
-        ("[node]\nid = ", "found no valid TOML: .*line 2.*allowed is TOML 1.0"),
+        ("[node]\nid = x\n", "found no valid TOML: .*line 2.*allowed is TOML 1.0"),
         ("[a]\n[a]\n", "found no valid TOML"),
         ("a = " + "[" * 5000, "found no valid TOML"),
         (b"[node]\nid = '\xff'", "found bytes that are no UTF-8 in line 2"),
@@ -197,6 +199,8 @@ class TestRefusals(ConfigCase):
         """A wrong variable is told by its name, not as if the file were wrong."""
         line = str(self.assertRaises(ConfigError, self.loaded, MISSION, NODE_ID="abc"))
         self.assertTrue(line.startswith("environment variable NODE_ID: [node] id: found 'abc'"), line)
+        line = str(self.assertRaises(ConfigError, self.loaded, MISSION, REDIS_URL="ftp://x"))
+        self.assertTrue(line.startswith("environment variable REDIS_URL: [redis] url: "), line)
 
     def test_variable_for_a_broken_section(self) -> None:
         """A variable does not hide that its section is none."""
@@ -234,6 +238,7 @@ class TestSecrets(ConfigCase):
             f'[node]\nid = "strk_node_{CANARY}"',
             f"[node]\nstrk_node_{CANARY} = 1",
             f'[logging]\nlevel = "redis://user:{CANARY}@host"',
+            f'[redis]\nurl = "redis://user:{CANARY}@"',
             f'[control_plane]\nurl = "http://user:{CANARY}@host"',
         ):
             self.refused(text)
