@@ -169,6 +169,18 @@ class EngineConflict(DockerUnavailable):
     retry = False
 
 
+class EngineRefused(DockerUnavailable):
+    """The engine finds the request itself wrong (HTTP 4xx): asking again the same way does not help."""
+
+    retry = False
+
+
+class EngineTooOld(DockerUnavailable):
+    """The engine speaks no API version that this daemon can use (node state ERROR)."""
+
+    retry = False
+
+
 class TimedOut(StellarError):
     """A wait came to its end."""
 

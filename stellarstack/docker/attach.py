@@ -1,0 +1,232 @@
+"""A container's terminal over a connection of its own: the 101 answer that Twisted's HTTP client would drop.
+
+Reading is paced (DESIGN, fact 20): after a piece of 2 KB or more the transport rests for a millisecond, so that a
+flood comes in few large pieces instead of many small ones. A key's echo is small and is never delayed.
+"""
+
+# mypy: allow-untyped-calls
+# Twisted leaves Failure and the endpoints untyped.
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
+from twisted.internet.error import ConnectError
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from stellarstack.docker.client import DockerClient, Request, unreachable
+from stellarstack.docker.containers import Containers, path_to
+from stellarstack.docker.fields import flag
+from stellarstack.docker.lines import Frames
+from stellarstack.docker.upgrade import UpgradeAnswer
+from stellarstack.errors import DockerUnavailable
+from stellarstack.interfaces import Attachment, OutputSink
+from stellarstack.tasks import within
+
+READ_MAX = 256 << 10
+PACED_FROM = 2048
+PACE = 0.001
+UNWRITTEN_MAX = 1 << 20
+CLOSE_GRACE = 1.0
+
+# Four bytes of 255 in a row: with the default keys, Ctrl-P Ctrl-Q typed by a player would end the attach.
+_DETACH_KEYS = b"\xff,\xff,\xff,\xff"
+_PARAMS = {"stream": "1", "stdin": "1", "stdout": "1", "stderr": "1", "detachKeys": _DETACH_KEYS}
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """What one attach is about. Without a terminal (`tty` false) the stream has frames, which are taken off."""
+
+    container: str
+    tty: bool
+    request: bytes
+    sink: OutputSink
+
+
+class Attaching:
+    """Makes attaches. Raises ContainerGone, DockerUnavailable, TimedOut."""
+
+    def __init__(self, *, reactor: Any, clock: IReactorTime, socket: Path, client: DockerClient) -> None:
+        self._reactor = reactor
+        self._clock = clock
+        self._socket = socket
+        self._client = client
+        self._containers = Containers(client=client, clock=clock)
+
+    async def attach(self, container: str, sink: OutputSink) -> Attachment:
+        """See `Engine.attach`."""
+        raw = await self._containers.inspect_raw(container)
+        path = await self._client.path_of(Request("POST", path_to(container, "attach"), params=_PARAMS))
+        joined = Joined(container, flag(raw, "Config", "Tty"), _request(path), sink)
+        protocol = AttachProtocol(clock=self._clock, joined=joined)
+        await within(self._clock, self._client.timeout, f"Docker attach to {container}", self._join(protocol))
+        return protocol
+
+    async def _join(self, protocol: AttachProtocol) -> None:
+        endpoint = UNIXClientEndpoint(self._reactor, str(self._socket))
+        try:
+            await connectProtocol(endpoint, protocol)
+        except ConnectError as error:
+            self._client.forget_version()
+            raise unreachable(error) from error
+        await protocol.agreed
+
+
+class AttachProtocol(Protocol):
+    """One attach, and the `Attachment` itself: the request out, the answer's head in, then bytes both ways."""
+
+    _log = Logger()
+    _pipe: Any
+
+    def __init__(self, *, clock: IReactorTime, joined: Joined) -> None:
+        self._clock = clock
+        self._joined = joined
+        self._deliver: Callable[[bytes], None] = self._output if joined.tty else Frames(self._output).feed
+        self._answer = UpgradeAnswer()
+        self._open = False
+        self._ended = False
+        self._resting: IDelayedCall | None = None
+        self._closing: IDelayedCall | None = None
+        self.agreed: Deferred[None] = Deferred(lambda _: self._abort())
+
+    # ------------------------------------------------------------------ Attachment
+
+    def write(self, data: bytes) -> None:
+        """See `Attachment.write`. What the PTY does not take is kept up to 1 MiB; beyond that it is dropped."""
+        if not data or self._ended or self._closing is not None:
+            return
+        if self._keys.write(data):
+            self._log.warn("{container} does not read its input: keys are dropped", container=self._joined.container)
+
+    def close(self) -> None:
+        """See `Attachment.close`. Keystrokes already written have a second to leave."""
+        if self._ended or self._closing is not None:
+            return
+        self._closing = self._clock.callLater(CLOSE_GRACE, self._abort)
+        self._keys.finish()
+        self._pipe.loseConnection()
+
+    # ------------------------------------------------------------------ Twisted
+
+    def connectionMade(self) -> None:
+        self._pipe = self.transport
+        self._pipe.bufferSize = READ_MAX
+        self._keys = Keys(self._pipe)
+        self._pipe.write(self._joined.request)
+
+    def dataReceived(self, data: bytes) -> None:
+        if not self._open:
+            self._read_head(data)
+            return
+        if len(data) >= PACED_FROM and self._resting is None and self._closing is None:
+            self._pipe.pauseProducing()
+            self._resting = self._clock.callLater(PACE, self._read_on)
+        self._deliver(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._ended = True
+        for timer in (self._resting, self._closing):
+            if timer is not None and timer.active():
+                timer.cancel()
+        if self._open:
+            self._joined.sink.output_ended()
+        elif not self.agreed.called:
+            self.agreed.errback(Failure(unreachable(reason.value)))
+
+    # ------------------------------------------------------------------ inside
+
+    def _read_head(self, data: bytes) -> None:
+        if self.agreed.called:
+            return
+        try:
+            first = self._answer.feed(data)
+        except DockerUnavailable:
+            self._refuse(Failure())
+            return
+        if self._answer.refusal is not None:
+            self._refuse(Failure(self._answer.refusal))
+        elif first is not None:
+            self._begin(first)
+
+    def _begin(self, first: bytes) -> None:
+        self._open = True
+        self._keys.begin()
+        self.agreed.callback(None)
+        if first:
+            self._deliver(first)
+
+    def _refuse(self, failure: Failure) -> None:
+        self.agreed.errback(failure)
+        self._abort()
+
+    def _output(self, data: bytes) -> None:
+        if self._closing is None:
+            self._joined.sink.output_received(data)
+
+    def _read_on(self) -> None:
+        self._resting = None
+        self._pipe.resumeProducing()
+
+    def _abort(self) -> None:
+        if self.transport is not None:
+            self._pipe.abortConnection()
+
+
+@implementer(IPushProducer)
+class Keys:
+    """What is typed, for a PTY that may not read: the transport's own buffer first, then at most 1 MiB here."""
+
+    def __init__(self, pipe: Any) -> None:
+        self._pipe = pipe
+        self._waiting: list[bytes] = []
+        self._size = 0
+        self._full = False
+        self._dropped = False
+
+    def begin(self) -> None:
+        self._pipe.registerProducer(self, True)
+
+    def finish(self) -> None:
+        """Nothing more comes; what waits here goes out as far as the PTY takes it."""
+        self.resumeProducing()
+        self._pipe.unregisterProducer()
+
+    def write(self, data: bytes) -> bool:
+        """Answers whether this is the first write of this attach that had to be dropped."""
+        if not self._full:
+            self._pipe.write(data)
+            return False
+        if self._size + len(data) > UNWRITTEN_MAX:
+            first, self._dropped = not self._dropped, True
+            return first
+        self._waiting.append(data)
+        self._size += len(data)
+        return False
+
+    def pauseProducing(self) -> None:
+        self._full = True
+
+    def resumeProducing(self) -> None:
+        self._full = False
+        waiting, self._waiting, self._size = b"".join(self._waiting), [], 0
+        if waiting:
+            self._pipe.write(waiting)
+
+    def stopProducing(self) -> None:
+        self._full = True
+        self._waiting, self._size = [], UNWRITTEN_MAX
+
+
+def _request(path: str) -> bytes:
+    head = (f"POST {path} HTTP/1.1", "Host: docker", "Connection: Upgrade", "Upgrade: tcp", "Content-Length: 0", "", "")
+    return "\r\n".join(head).encode("ascii")
