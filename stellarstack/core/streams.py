@@ -54,33 +54,6 @@ def after_newline(piece: bytes) -> int:
     return found + 1 if found >= 0 else orphans(piece)
 
 
-class Utf8Cutter:
-    """Keeps back the unfinished character at a stream's end until the rest of it comes."""
-
-    __slots__ = ("_held",)
-
-    def __init__(self) -> None:
-        self._held = b""
-
-    @property
-    def held(self) -> int:
-        """Bytes kept back: 0 to 3."""
-        return len(self._held)
-
-    def feed(self, piece: bytes) -> str:
-        """The text that is complete now; bad bytes are U+FFFD."""
-        if self._held:
-            piece = self._held + piece
-        back = unfinished(piece)
-        self._held = piece[len(piece) - back :] if back else b""
-        return (piece[: len(piece) - back] if back else piece).decode("utf-8", "replace")
-
-    def flush(self) -> str:
-        """Gives up waiting: what was kept back, as U+FFFD."""
-        held, self._held = self._held, b""
-        return held.decode("utf-8", "replace")
-
-
 class LineCutter:
     """Cuts a stream into lines of at most 64 KiB; what a longer one has more is the next line."""
 

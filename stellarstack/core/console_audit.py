@@ -1,0 +1,86 @@
+"""Which lines somebody entered at a console, for `console.audit` (PROTOCOL 5). Performs no I/O."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+LINE_BYTES = 1024
+LINES_A_SECOND = 5
+
+_ERASE = "\b\x7f"
+
+
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """One line entered (`command`; None where lines are not told), or `count` lines that were too many to tell."""
+
+    command: str | None
+    count: int = 1
+
+
+class AuditLines:
+    """Puts keystrokes together to lines: CR or LF ends one, backspace erases, control characters are left out.
+
+    `mode` is `full`, `redacted` (that lines were entered, not which) or `off`.
+    """
+
+    def __init__(self, mode: str) -> None:
+        self._mode = mode
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._line: list[str] = []
+        self._bytes = 0
+        self._after_cr = False
+        self._window = 0.0  # when the second began in which lines are counted
+        self._told = 0
+        self._untold = 0
+
+    def feed(self, data: bytes, now: float) -> list[Typed]:
+        """The lines that `data` ends; `now` in seconds that only go forward."""
+        if self._mode == "off":
+            return []
+        told = self.woken(now)
+        for line in self._lines(self._decoder.decode(data)):
+            told += self._tell(line, now)
+        return told
+
+    def _lines(self, text: str) -> Iterator[str]:
+        for char in text:
+            if char in "\r\n":
+                if not (char == "\n" and self._after_cr):
+                    yield "".join(self._line)
+                    self._line.clear()
+                    self._bytes = 0
+            elif char in _ERASE:
+                if self._line:
+                    self._bytes -= len(self._line.pop().encode())
+            elif char >= " " and not "\x7f" <= char <= "\x9f":
+                size = len(char.encode())
+                if self._bytes + size <= LINE_BYTES:
+                    self._line.append(char)
+                    self._bytes += size
+            self._after_cr = char == "\r"
+
+    def _tell(self, line: str, now: float) -> list[Typed]:
+        if now >= self._window + 1:
+            self._window, self._told = now, 0
+        if self._told >= LINES_A_SECOND:
+            self._untold += 1
+            return []
+        self._told += 1
+        return [Typed(line if self._mode == "full" else None)]
+
+    @property
+    def due(self) -> float | None:
+        """When the lines that were too many are to be told as a number; None: there are none."""
+        return self._window + 1 if self._untold else None
+
+    def woken(self, now: float) -> list[Typed]:
+        """The number of lines that were too many, once their second is over."""
+        return self.rest() if self.due is not None and now >= self.due else []
+
+    def rest(self) -> list[Typed]:
+        """The same at once: the session is over."""
+        untold, self._untold = self._untold, 0
+        return [Typed(None, untold)] if untold else []

@@ -1,0 +1,392 @@
+"""One console session as PROTOCOL 8 tells it: frames and times in, effects out. Performs no I/O, reads no clock.
+
+Two times come in: `now`, which only goes forward (limits, deadlines), and `wall`, Unix seconds (what tokens mean).
+A session begins with claims (a header token) or without (a first frame), and lives to the end of its token.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TypeAlias
+
+from stellarstack.core.claims import Claims
+from stellarstack.core.console_audit import AuditLines, Typed
+from stellarstack.core.frames import Encoding
+from stellarstack.core.messages import Json
+from stellarstack.core.records import PtySize
+from stellarstack.errors import Forbidden, ServerNotFound, StellarError, TokenExpired
+
+HISTORY_MAX = 262144
+_WARN_BEFORE = 60.0  # seconds before the token's end that the viewer is told of it
+_LOOK_AGAIN = 15.0  # the wall clock may be set: no timer that means it runs longer
+_BAD_FRAMES, _RATE_STRIKES, _STRIKE_WINDOW = 5, 10, 10.0
+_EARLY_FRAMES = 256  # that may come while the first token is judged
+
+
+class CloseCode:
+    """Why a session ends, as WebSocket close codes (PROTOCOL 8's table)."""
+
+    STOPPING = 1001
+    POLICY = 1008
+    TOO_MANY = 1013
+    UNAUTHORIZED = 4401
+    FORBIDDEN = 4403
+    NOT_FOUND = 4404
+    EXPIRED = 4410
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """One message to this viewer alone."""
+
+    message: Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """The end of the session. Nothing follows it."""
+
+    code: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verify:
+    """A token to be judged; the answer comes back by `verified` or `refused`."""
+
+    token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """The session is open to this person: show the console (`ready` is the first frame)."""
+
+    claims: Claims
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """Other claims hold from now on."""
+
+    claims: Claims
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Keystrokes to the PTY."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Resize:
+    """The terminal's new size."""
+
+    size: PtySize
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """A page of scrollback that ends at `before` (None: at the end), `limit` bytes at most."""
+
+    before: int | None
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """A `command_sent` for `console.audit`."""
+
+    typed: Typed
+
+
+Effect: TypeAlias = "Say | Close | Verify | Begin | Renewed | Keys | Resize | History | Audit"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLimits:
+    """Bounds of one session, from `[console]`; seconds, bytes and messages a second."""
+
+    auth_deadline: float
+    input_bytes: int
+    input_messages: int
+    audit: str = "full"
+
+
+class _Phase(Enum):
+    WAITING = "waiting"  # for the first frame
+    JUDGED = "judged"  # the first frame's token is being verified
+    OPEN = "open"
+    CLOSED = "closed"
+
+
+class Bucket:
+    """A token bucket that may fall into debt by its last taker; holds one second's worth."""
+
+    __slots__ = ("_at", "_level", "_rate")
+
+    def __init__(self, rate: float, now: float) -> None:
+        self._rate = self._level = rate
+        self._at = now
+
+    def take(self, amount: float, now: float) -> bool:
+        """Whether `amount` is granted now."""
+        self._level = min(self._rate, self._level + max(0.0, now - self._at) * self._rate)
+        self._at = now
+        if self._level < min(amount, self._rate):
+            return False
+        self._level -= amount
+        return True
+
+
+class ConsoleSession:
+    """The rules of one session. Each method answers what is to be done, in order."""
+
+    def __init__(
+        self, *, encoding: Encoding, limits: SessionLimits, path_server: str | None, now: float
+    ) -> None:  # fmt: skip
+        self._encoding = encoding
+        self._path_server = path_server
+        self._phase = _Phase.WAITING
+        self._auth_until = now + limits.auth_deadline
+        self._messages = Bucket(limits.input_messages, now)
+        self._bytes = Bucket(limits.input_bytes, now)
+        self._strikes: deque[float] = deque()
+        self._bad = 0
+        self._early: list[str | bytes] = []
+        self._judging = False
+        self._warned = False
+        self._audit = AuditLines(limits.audit)
+        self.claims: Claims | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether somebody is in: output may be shown."""
+        return self._phase is _Phase.OPEN
+
+    def may_write(self) -> bool:
+        return self.claims is not None and self.claims.allows("console.write")
+
+    # ---------------------------------------------------------------- authentication
+
+    def verified(self, claims: Claims, now: float, wall: float) -> Sequence[Effect]:
+        """A token was found good: the header's, the first frame's or a renewal."""
+        self._judging = False
+        if self._phase is _Phase.CLOSED:
+            return []
+        if self._phase is _Phase.OPEN:
+            return self._renew(claims, wall)
+        if wall >= claims.expires_at:
+            return self._close(CloseCode.EXPIRED, "the token has expired")
+        if self._path_server is not None and claims.server_id != self._path_server:
+            return self._close(CloseCode.FORBIDDEN, "the token is for another server")
+        if not claims.allows("console.read"):
+            return self._close(CloseCode.FORBIDDEN, "the token does not allow console.read")
+        self._phase, self.claims = _Phase.OPEN, claims
+        return [Begin(claims)]
+
+    def refused(self, error: StellarError) -> Sequence[Effect]:
+        """A token was found bad."""
+        self._judging = False
+        if self._phase is _Phase.OPEN:
+            return [_error("unauthorized", str(error))]
+        if self._phase is _Phase.CLOSED:
+            return []
+        return self._close(close_code_of(error), str(error))
+
+    def begun(self, now: float, wall: float) -> Sequence[Effect]:
+        """`ready` is out: what came before it is done now."""
+        early, self._early = self._early, []
+        effects = list(self._warn(wall))
+        for frame in early:
+            effects += self._frame(frame, now, wall)
+        return effects
+
+    def _renew(self, claims: Claims, wall: float) -> Sequence[Effect]:
+        mine = self.claims
+        if mine is None or (claims.user_id, claims.server_id) != (mine.user_id, mine.server_id):
+            return [_error("unauthorized", "the token is for another user or server")]
+        if wall >= claims.expires_at or not claims.allows("console.read"):
+            return [_error("unauthorized", "the token has expired or does not allow console.read")]
+        self.claims, self._warned = claims, False
+        answer: dict[str, Json] = {"type": "auth.ok", "expiresAt": claims.expires_at, "canWrite": self.may_write()}
+        return [Renewed(claims), Say(answer), *self._warn(wall)]
+
+    # ---------------------------------------------------------------- frames
+
+    def received(self, frame: str | bytes, now: float, wall: float) -> Sequence[Effect]:
+        """A text (str) or binary (bytes) message from the viewer, at most 64 KiB."""
+        match self._phase:
+            case _Phase.OPEN:
+                return self._frame(frame, now, wall)
+            case _Phase.WAITING:
+                token = _auth_token(frame)
+                if token is None:
+                    return self._close(CloseCode.UNAUTHORIZED, "the first frame must be auth")
+                self._phase, self._judging = _Phase.JUDGED, True
+                return [Verify(token)]
+            case _Phase.JUDGED if len(self._early) < _EARLY_FRAMES:
+                self._early.append(frame)
+                return []
+            case _Phase.JUDGED:
+                return self._close(CloseCode.POLICY, "too many frames before ready")
+        return []
+
+    def _frame(self, frame: str | bytes, now: float, wall: float) -> Sequence[Effect]:
+        if self._phase is not _Phase.OPEN:
+            return []
+        if not self._messages.take(1, now):
+            return self._limited(now)
+        if isinstance(frame, bytes):
+            return self._keys(frame, now) if self._encoding is Encoding.RAW else self._bad_frame("binary frame")
+        message = _object(frame)
+        match message.get("type") if message is not None else None:
+            case "input" if message is not None:
+                return self._input(message, now)
+            case "resize" if message is not None:
+                return self._resize(message)
+            case "ping":
+                return [Say({"type": "pong", "timestamp": wall})]
+            case "history" if message is not None:
+                return self._history(message)
+            case "auth" if message is not None:
+                return self._auth(message)
+        return self._bad_frame("no message of this protocol")
+
+    def _input(self, message: Mapping[str, object], now: float) -> Sequence[Effect]:
+        text = message.get("data")
+        if not isinstance(text, str):
+            return self._bad_frame("data must be a string")
+        try:
+            return self._keys(text.encode(), now)
+        except UnicodeEncodeError:
+            return self._bad_frame("data has half a surrogate pair")
+
+    def _keys(self, data: bytes, now: float) -> Sequence[Effect]:
+        if not self.may_write():
+            return [_error("forbidden", "the token does not allow console.write")]
+        if not self._bytes.take(len(data), now):
+            return self._limited(now)
+        return [Keys(data)] if data else []
+
+    def typed(self, data: bytes, now: float) -> Sequence[Effect]:
+        """The PTY took these keystrokes: the lines they end are told to the audit."""
+        return [Audit(line) for line in self._audit.feed(data, now)]
+
+    def _resize(self, message: Mapping[str, object]) -> Sequence[Effect]:
+        cols, rows = message.get("cols"), message.get("rows")
+        if not (_whole(cols, 1, 1000) and _whole(rows, 1, 1000)):
+            return self._bad_frame("cols and rows must be whole numbers from 1 to 1000")
+        if not self.may_write():
+            return [_error("forbidden", "the token does not allow console.write")]
+        assert isinstance(cols, int) and isinstance(rows, int)
+        return [Resize(PtySize(cols, rows))]
+
+    def _history(self, message: Mapping[str, object]) -> Sequence[Effect]:
+        before, limit = message.get("before"), message.get("limit")
+        if not _whole(limit, 1, HISTORY_MAX) or not (before is None or _whole(before, 0, 2**63)):
+            return self._bad_frame(f"limit must be 1 to {HISTORY_MAX}, before an offset")
+        assert isinstance(limit, int) and (before is None or isinstance(before, int))
+        return [History(before, limit)]
+
+    def _auth(self, message: Mapping[str, object]) -> Sequence[Effect]:
+        token = message.get("token")
+        if not isinstance(token, str):
+            return self._bad_frame("token must be a string")
+        if self._judging:
+            return [_error("busy", "another token is being judged")]
+        self._judging = True
+        return [Verify(token)]
+
+    def _bad_frame(self, why: str) -> Sequence[Effect]:
+        self._bad += 1
+        said = _error("invalid_frame", why)
+        return [said, *self._close(CloseCode.POLICY, "bad frames")] if self._bad >= _BAD_FRAMES else [said]
+
+    def _limited(self, now: float) -> Sequence[Effect]:
+        self._strikes.append(now)
+        while self._strikes[0] <= now - _STRIKE_WINDOW:
+            self._strikes.popleft()
+        said = _error("rate_limited", "slower, please")
+        if len(self._strikes) >= _RATE_STRIKES:
+            return [said, *self._close(CloseCode.POLICY, "rate limited too often")]
+        return [said]
+
+    # ---------------------------------------------------------------- time
+
+    def woken(self, now: float, wall: float) -> Sequence[Effect]:
+        """Some time has passed: `next_wake` said when to look."""
+        if self._phase in (_Phase.WAITING, _Phase.JUDGED):
+            late = now >= self._auth_until
+            return self._close(CloseCode.UNAUTHORIZED, "no authentication in time") if late else []
+        if self._phase is _Phase.CLOSED or self.claims is None:
+            return []
+        if wall >= self.claims.expires_at:
+            return self._close(CloseCode.EXPIRED, "the token has expired")
+        return [*self._warn(wall), *(Audit(line) for line in self._audit.woken(now))]
+
+    def next_wake(self, now: float, wall: float) -> float | None:
+        """Seconds until `woken` has something to do; None: never."""
+        if self._phase is _Phase.CLOSED:
+            return None
+        if self.claims is None:
+            return max(0.0, self._auth_until - now)
+        expires = self.claims.expires_at - wall
+        times = [_LOOK_AGAIN, expires if self._warned else expires - _WARN_BEFORE]
+        if self._audit.due is not None:
+            times.append(self._audit.due - now)
+        return max(0.0, min(times))
+
+    def _warn(self, wall: float) -> Sequence[Effect]:
+        if self._warned or self.claims is None or self.claims.expires_at - wall > _WARN_BEFORE:
+            return []
+        self._warned = True
+        left = max(0.0, round(self.claims.expires_at - wall, 3))
+        return [Say({"type": "token.expiring", "expiresIn": left})]
+
+    def ended(self) -> Sequence[Effect]:
+        """The connection is gone: what the audit still counts."""
+        self._phase = _Phase.CLOSED
+        return [Audit(line) for line in self._audit.rest()]
+
+    def _close(self, code: int, reason: str) -> Sequence[Effect]:
+        self._phase = _Phase.CLOSED
+        return [Close(code, reason)]
+
+
+def close_code_of(error: StellarError) -> int:
+    """The close code that tells `error` (PROTOCOL 8's table)."""
+    match error:
+        case TokenExpired():
+            return CloseCode.EXPIRED
+        case Forbidden():
+            return CloseCode.FORBIDDEN
+        case ServerNotFound():
+            return CloseCode.NOT_FOUND
+    return CloseCode.UNAUTHORIZED
+
+
+def _error(code: str, message: str) -> Say:
+    return Say({"type": "error", "code": code, "message": message})
+
+
+def _object(text: str) -> Mapping[str, object] | None:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _auth_token(frame: str | bytes) -> str | None:
+    message = _object(frame) if isinstance(frame, str) else None
+    token = message.get("token") if message is not None and message.get("type") == "auth" else None
+    return token if isinstance(token, str) else None
+
+
+def _whole(found: object, low: int, high: int) -> bool:
+    return isinstance(found, int) and not isinstance(found, bool) and low <= found <= high
