@@ -1,0 +1,247 @@
+"""Sends events: the durable ones out of the outbox, in order and each once in the log; the transient ones straight.
+
+A batch goes as one transaction, so that Redis takes all of its XADDs or none: a hole in the log could never be filled
+again, since an id below the newest is refused (PROTOCOL 3). Where an ACL forbids MULTI, rows go one at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from stellarstack.core.messages import OutboxRow, events_log
+from stellarstack.errors import RedisRefused, StoreFailed
+from stellarstack.interfaces import OutboxState
+from stellarstack.redis.answer import Answer
+from stellarstack.redis.connection import delay_before
+from stellarstack.redis.dial import OnMessage
+from stellarstack.redis.wire import Argument, Reply, ReplyError, Wire, checked
+from stellarstack.tasks import sleep
+
+BATCH_ROWS = 500
+BATCH_BYTES = 2**20
+# Of the rows read ahead from the outbox.
+READ_BYTES = 4 * 2**20
+MOST_IN_FLIGHT = 1000
+MOST_BYTES_IN_FLIGHT = 8 * 2**20
+WAIT_MS = 1000
+# Redis is up but takes no events now (out of memory, disk full, or no longer the primary).
+_WRONG_SERVER = ("READONLY", "MASTERDOWN")
+
+
+class Outbox(Protocol):
+    """What the publisher needs of interfaces.Store."""
+
+    async def outbox_after(self, seq: int, limit: int) -> Sequence[OutboxRow]: ...
+
+    async def delivered(self, up_to: int) -> None: ...
+
+    async def outbox_state(self) -> OutboxState: ...
+
+    async def raise_sequence(self, seq: int) -> None: ...
+
+    async def rewind(self, seq: int) -> int: ...
+
+
+class OutboxPublisher:
+    """The line that sends; the bus knows it as `Publisher`.
+
+    `on_sequence_reset(seq)`: the log was ahead of a lost database, and numbering goes on above `seq`.
+    """
+
+    _log = Logger()
+    name = "publisher"
+    on_message: OnMessage | None = None
+
+    def __init__(
+        self,
+        *,
+        node_id: str,
+        clock: IReactorTime,
+        store: Outbox,
+        log_length: int,
+        on_sequence_reset: Callable[[int], None],
+        wait_for_replica: bool = False,
+        jitter: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        self._key = events_log(node_id)
+        self._clock = clock
+        self._store = store
+        self._log_length = log_length
+        self._on_sequence_reset = on_sequence_reset
+        self._wait_for_replica = wait_for_replica
+        self._jitter = jitter
+        self._wire: Wire | None = None
+        self._bell: Deferred[None] | None = None
+        self._rung = False
+        self._sent = self._marked = 0
+        self._limit = BATCH_ROWS
+        self._transactions = True
+        self._in_flight = self._bytes_in_flight = 0
+
+    # -------------------------------------------------------------- as the bus sees it
+
+    def wake(self) -> None:
+        """New durable rows are in the outbox."""
+        self._rung = True
+        if self._bell is not None:
+            bell, self._bell = self._bell, None
+            bell.callback(None)
+
+    def publish(self, channel: str, body: bytes) -> Answer | None:
+        """A transient event. None: dropped, since Redis is away or too many wait. Else fires with who received it.
+
+        RedisUnavailable where the connection broke before Redis answered.
+        """
+        wire = self._wire
+        if wire is None or not wire.open:
+            return None
+        if self._in_flight >= MOST_IN_FLIGHT or self._bytes_in_flight + len(body) > MOST_BYTES_IN_FLIGHT:
+            return None
+        self._in_flight += 1
+        self._bytes_in_flight += len(body)
+        answered = wire.batch([("PUBLISH", channel, body)])
+
+        def landed(result: Reply) -> Reply:
+            self._in_flight -= 1
+            self._bytes_in_flight -= len(body)
+            return result
+
+        return Answer(answered.addBoth(landed).addCallback(lambda replies: checked(replies[0])))
+
+    async def drained(self, deadline: float) -> bool:
+        """Waits until the outbox is empty, `deadline` seconds at most, not at all while Redis is away.
+
+        Answers whether it is empty. For the stop: what is left goes out after the next start.
+        """
+        until = self._clock.seconds() + deadline
+        while (await self._store.outbox_state()).pending_rows:
+            if self._wire is None or self._clock.seconds() >= until:
+                return False
+            self.wake()
+            await sleep(self._clock, 0.02)
+        return True
+
+    # -------------------------------------------------------------- as the connection sees it
+
+    async def prepare(self, wire: Wire) -> None:
+        """Compares the log's newest entry with our own counter, both ways."""
+        newest = await self._newest(wire)
+        state = await self._store.outbox_state()
+        if newest > state.last_seq:
+            await self._store.raise_sequence(newest)
+            self._log.warn(
+                "the event log is at {newest}, ours at {ours}: going on above", newest=newest, ours=state.last_seq
+            )
+            self._on_sequence_reset(newest)
+        elif newest < state.delivered_seq:
+            count = await self._store.rewind(newest)
+            self._log.warn(
+                "the event log lost its tail above {newest}: sending {count} again", newest=newest, count=count
+            )
+        self._sent = self._marked = 0
+        self._transactions = await _may_transact(wire)
+        self._wire = wire
+
+    async def serve(self, wire: Wire) -> None:
+        failures = 0
+        try:
+            while True:
+                try:
+                    await self._drain(wire)
+                    failures = 0
+                    await self._rest()
+                except (ReplyError, StoreFailed) as error:
+                    if isinstance(error, ReplyError) and error.word in _WRONG_SERVER:
+                        raise
+                    failures += 1
+                    delay = delay_before(failures, self._jitter())
+                    self._log.warn("events wait {delay:.1f} s: {reason}", delay=delay, reason=str(error))
+                    await sleep(self._clock, delay)
+        finally:
+            self._wire = None
+
+    # -------------------------------------------------------------- inside
+
+    async def _newest(self, wire: Wire) -> int:
+        found = await wire.call("XREVRANGE", self._key, "+", "-", "COUNT", 1)
+        return int(found[0][0].partition(b"-")[0]) if found else 0
+
+    async def _drain(self, wire: Wire) -> None:
+        """Sends until the outbox is empty. What was sent but could not be marked so is not sent again."""
+        while True:
+            if self._sent > self._marked:
+                await self._store.delivered(self._sent)
+                self._marked = self._sent
+            self._rung = False
+            rows = await self._store.outbox_after(self._sent, self._limit)
+            if not rows:
+                return
+            for batch in batches(rows):
+                await self._send(wire, batch)
+                self._sent = batch[-1].seq
+            self._limit = max(1, min(BATCH_ROWS, READ_BYTES * len(rows) // sum(len(row.body) for row in rows)))
+
+    async def _send(self, wire: Wire, rows: Sequence[OutboxRow]) -> None:
+        if self._transactions and len(rows) > 1:
+            await self._send_together(wire, rows)
+        else:
+            for row in rows:
+                _check(await wire.batch(self._commands(row)))
+        if self._wait_for_replica and not await wire.call("WAIT", 1, WAIT_MS):
+            self._log.warn("no replica confirmed events up to {seq} within {wait} ms", seq=rows[-1].seq, wait=WAIT_MS)
+
+    async def _send_together(self, wire: Wire, rows: Sequence[OutboxRow]) -> None:
+        commands = [command for row in rows for command in self._commands(row)]
+        replies = await wire.batch([("MULTI",), *commands, ("EXEC",)])
+        if not isinstance(replies[-1], list):
+            _check(replies)
+        _check(replies[-1])
+
+    def _commands(self, row: OutboxRow) -> list[Sequence[Argument]]:
+        logged = ("XADD", self._key, "MAXLEN", "~", self._log_length, f"{row.seq}-0", "event", row.body)
+        return [logged, *(("PUBLISH", channel, row.body) for channel in row.channels)]
+
+    async def _rest(self) -> None:
+        if self._rung:
+            return
+        self._bell = Deferred()
+        try:
+            await self._bell
+        finally:
+            self._bell = None
+
+
+async def _may_transact(wire: Wire) -> bool:
+    """Tried on an empty transaction: where MULTI is refused, what follows it in a batch would run all the same."""
+    begun, ended = await wire.batch([("MULTI",), ("EXEC",)])
+    if isinstance(begun, RedisRefused):
+        return False
+    checked(begun)
+    checked(ended)
+    return True
+
+
+def batches(rows: Sequence[OutboxRow]) -> list[list[OutboxRow]]:
+    """Cuts rows into runs of at most BATCH_ROWS rows and, where a row alone is not bigger, BATCH_BYTES bytes."""
+    cut: list[list[OutboxRow]] = []
+    size = 0
+    for row in rows:
+        cost = len(row.body) * (1 + len(row.channels))
+        if not cut or size + cost > BATCH_BYTES or len(cut[-1]) == BATCH_ROWS:
+            cut.append([])
+            size = 0
+        cut[-1].append(row)
+        size += cost
+    return cut
+
+
+def _check(replies: Sequence[Reply]) -> None:
+    """Raises the first error, except the one that says: this entry is in the log already."""
+    for reply in replies:
+        if not (isinstance(reply, ReplyError) and "equal or smaller" in reply.text):
+            checked(reply)
