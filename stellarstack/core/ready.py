@@ -1,0 +1,71 @@
+"""When a server that starts counts as running (PROTOCOL 12 `readyCheck`, EGGS.md 3). Performs no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+from stellarstack.core.patterns import BadPattern, Searcher, compile_pattern
+
+LINE_MOST = 65536
+TIMEOUT_DEFAULT = 300.0
+
+
+class ReadyKind(Enum):
+    """How readiness is told: by a line of the console, by an open port, by an HTTP answer, or at once."""
+
+    LOG = "log"
+    PORT = "port"
+    HTTP = "http"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class LinePattern:
+    """What a line must hold: `text` itself, or with `regex` a match of it."""
+
+    text: str
+    regex: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyCheck:
+    """`timeout` in seconds, 0: none. `port`: in the container, 0: the primary. `path`: of the HTTP request."""
+
+    kind: ReadyKind = ReadyKind.NONE
+    patterns: tuple[LinePattern, ...] = ()
+    timeout: float = TIMEOUT_DEFAULT
+    port: int = 0
+    path: str = "/"
+
+
+def egg_pattern(text: str) -> LinePattern:
+    """One entry of an egg's `done`: a substring, or after `regex:` an expression; a broken one is a substring."""
+    expression = text.removeprefix("regex:")
+    if expression == text or not expression:
+        return LinePattern(text)
+    try:
+        compile_pattern(expression)
+    except BadPattern:
+        return LinePattern(text)
+    return LinePattern(expression, regex=True)
+
+
+class ReadyMatcher:
+    """Tests console lines, escape codes removed, against all patterns of a check."""
+
+    def __init__(self, patterns: Iterable[LinePattern]) -> None:
+        self._tests: list[Callable[[str], bool]] = [_test(pattern) for pattern in patterns]
+
+    def matches(self, line: str) -> bool:
+        """Whether any pattern is found. Only the first 64 KiB of a line are looked at."""
+        line = line[:LINE_MOST]
+        return any(test(line) for test in self._tests)
+
+
+def _test(pattern: LinePattern) -> Callable[[str], bool]:
+    if not pattern.regex:
+        return lambda line: pattern.text in line
+    searcher: Searcher = compile_pattern(pattern.text)
+    return lambda line: bool(searcher.search(line))

@@ -1,0 +1,358 @@
+"""One server, resolved: a blueprint, what was ordered and this node's rules made into fixed values. Performs no I/O."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
+from typing import cast
+
+from stellarstack.core import plain
+from stellarstack.core.blueprint import Blueprint, Limits
+from stellarstack.core.environment import environment_of, native_environment_names
+from stellarstack.core.images import parse_image
+from stellarstack.core.messages import Json
+from stellarstack.core.placeholders import Values, expand, expand_shell, native_value, unknown_names
+from stellarstack.core.reading import Fields
+from stellarstack.errors import BlueprintInvalid, InvalidPayload
+
+SERVER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+DEFAULT_LIMITS = Limits(memory_mb=1024, swap_mb=0, cpu=1.0, disk_mb=10240, pids=512)
+MEMORY_LEAST_MB = 16
+_MB_MOST = 1 << 30
+_PORTS_MOST = 256
+ANY_ADDRESS = "0.0.0.0"
+
+
+@dataclass(frozen=True, slots=True)
+class PortMapping:
+    """One port of the host given to the server. `protocol`: tcp, udp or both; `ip` empty: every address."""
+
+    host: int
+    container: int
+    protocol: str = "both"
+    ip: str = ""
+
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        return ("tcp", "udp") if self.protocol == "both" else (self.protocol,)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """`config` of server.create (PROTOCOL 4), checked. None: not said. `env` values are not checked by rules yet."""
+
+    limits: Limits = field(default_factory=Limits)
+    ports: tuple[PortMapping, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    blkio_weight: int | None = None
+
+    def to_json(self) -> dict[str, Json]:
+        return cast("dict[str, Json]", plain.dump(self))
+
+    @staticmethod
+    def from_json(document: Mapping[str, Json]) -> ServerConfig:
+        return plain.load(ServerConfig, document)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSpec:
+    """All that the household needs to run a server. Limits are final: 0 means none (of swap: no swap).
+
+    `env` is the container's whole environment; `variables` the blueprint's own, as it spells them, for config files.
+    `command`: a shell line, words to exec, or None for the image's own.
+    """
+
+    server_id: str
+    name: str
+    blueprint: Blueprint
+    image: str
+    install_image: str
+    command: str | tuple[str, ...] | None
+    env: Mapping[str, str]
+    variables: Mapping[str, str]
+    ports: tuple[PortMapping, ...]
+    memory_mb: int
+    swap_mb: int
+    cpu: float
+    disk_mb: int
+    pids: int
+    blkio_weight: int | None = None
+    version: str | None = None
+
+    @property
+    def primary(self) -> PortMapping | None:
+        return self.ports[0] if self.ports else None
+
+    @property
+    def ip(self) -> str:
+        """What the game may bind to: its own container has every address that is forwarded to it."""
+        return address_inside(self.ports)
+
+    @property
+    def port(self) -> int:
+        """The primary port as the game sees it, 0 where there is none."""
+        return port_inside(self.blueprint, self.ports)
+
+    @property
+    def subfolders(self) -> tuple[str, ...]:
+        """Folders of the root that are mounted on their own. Whoever mounts them sees to it that none is a link."""
+        root = f"{self.blueprint.root}/"
+        return tuple(item.subfolder for item in self.blueprint.volumes[1:] if not item.container.startswith(root))
+
+    def values(self, interface: str = "") -> Values:
+        """What placeholders in config files may be replaced by. `interface`: the node's address in its network."""
+        return Values(self.server_id, self.ip, self.port, self.memory_mb, self.variables, self.name, interface)
+
+    def to_json(self) -> dict[str, Json]:
+        """All of it, for the store; `from_json` reads it back."""
+        return cast("dict[str, Json]", plain.dump(self))
+
+    @staticmethod
+    def from_json(document: Mapping[str, Json]) -> ServerSpec:
+        """What `to_json` wrote. BlueprintInvalid: it is no such document."""
+        try:
+            return plain.load(ServerSpec, document)
+        except (ValueError, TypeError) as error:
+            raise BlueprintInvalid(f"a stored server cannot be read: {error}") from error
+
+
+def address_inside(ports: tuple[PortMapping, ...]) -> str:
+    """The primary port's address, or any where the server is reached by one that its container does not have."""
+    ip = ports[0].ip if ports else ""
+    return ip if ip and not ip_address(ip).is_loopback else ANY_ADDRESS
+
+
+def port_inside(blueprint: Blueprint, ports: tuple[PortMapping, ...]) -> int:
+    if ports:
+        return ports[0].container
+    return blueprint.ports[0].container if blueprint.ports else 0
+
+
+# ------------------------------------------------------------------ what was ordered
+
+
+def parse_server_config(payload: Mapping[str, Json]) -> ServerConfig:
+    """Reads `config` of a server.create payload (absent: all defaults). InvalidPayload names the key."""
+    config = Fields(payload, InvalidPayload).object("config")
+    return ServerConfig(
+        limits=_limits(config),
+        ports=_ports(config),
+        env=_environment(config),
+        blkio_weight=config.integer("blkioWeight", None, 10, 1000) if config.has("blkioWeight") else None,
+    )
+
+
+def _limits(config: Fields) -> Limits:
+    def number(key: str, low: int, most: int) -> int | None:
+        return config.integer(key, None, low, most) if config.has(key) else None
+
+    memory = number("memory", 0, _MB_MOST)
+    if memory and memory < MEMORY_LEAST_MB:
+        raise config.refuse("memory", f"must be at least {MEMORY_LEAST_MB} MB (0: no limit), not {memory}")
+    cpu = config.number("cpu", None, 0, 4096) if config.has("cpu") else None
+    if cpu and cpu < 0.01:
+        raise config.refuse("cpu", f"must be at least 0.01 cores (0: no limit), not {cpu:g}")
+    return Limits(
+        memory_mb=memory,
+        swap_mb=number("swap", -1, _MB_MOST),
+        cpu=cpu,
+        disk_mb=number("disk", 0, _MB_MOST),
+        pids=number("pids", 0, 1 << 22),
+    )
+
+
+def _ports(config: Fields) -> tuple[PortMapping, ...]:
+    found = config.items("ports", most=_PORTS_MOST)
+    ports = tuple(_port(config, index, item) for index, item in enumerate(found))
+    for index, port in enumerate(ports):
+        for earlier in range(index):
+            if _overlap(port, ports[earlier]):
+                raise config.refuse(f"ports[{index}]", f"{port.host} is taken by ports[{earlier}]")
+    return ports
+
+
+def _overlap(one: PortMapping, other: PortMapping) -> bool:
+    same_ip = one.ip == other.ip or not one.ip or not other.ip
+    return one.host == other.host and same_ip and bool(set(one.protocols) & set(other.protocols))
+
+
+def _port(config: Fields, index: int, item: Json) -> PortMapping:
+    if isinstance(item, int | float) and not isinstance(item, bool):
+        number = Fields({f"ports[{index}]": item}, InvalidPayload, "config").integer(f"ports[{index}]", None, 1, 65535)
+        return PortMapping(number, number)
+    fields = Fields(item, InvalidPayload, config.path(f"ports[{index}]"))
+    host = fields.integer("host", None, 1, 65535)
+    return PortMapping(
+        host=host,
+        container=fields.integer("container", host, 1, 65535),
+        protocol=fields.choice("protocol", "both", ("tcp", "udp", "both")),
+        ip=_ip(fields),
+    )
+
+
+def _ip(fields: Fields) -> str:
+    found = fields.text("ip", "", most=64).strip()
+    if not found:
+        return ""
+    try:
+        if "%" in found:
+            raise ValueError("a zone")
+        return str(ip_address(found))
+    except ValueError as error:
+        raise fields.refuse("ip", f"must be an IP address, not {found!r}") from error
+
+
+def _environment(config: Fields) -> dict[str, str]:
+    found = config.mapping("env", most=2000)
+    return {key: _environment_value(config, key, value) for key, value in found.items() if value is not None}
+
+
+def _environment_value(config: Fields, key: str, value: Json) -> str:
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    if isinstance(value, str | int | float):
+        return str(value)
+    raise config.refuse(f"env.{key:.80}", "must be a string, a number or a boolean")
+
+
+# ------------------------------------------------------------------ resolve
+
+
+def resolve(
+    server_id: str,
+    name: str,
+    blueprint: Blueprint,
+    config: ServerConfig,
+    version: str | None = None,
+    *,
+    allow_unlimited: bool = False,
+) -> ServerSpec:
+    """The spec of a server. InvalidPayload names the key of the order, BlueprintInvalid that of the blueprint.
+
+    `allow_unlimited`: whether this node lets a limit be 0 (none).
+    """
+    if not SERVER_ID.fullmatch(server_id):
+        raise InvalidPayload(f"serverId: must be letters, digits and _ . - (64 at most), not {server_id!r:.80}")
+    limits = _final_limits(blueprint.limits, config.limits, allow_unlimited)
+    memory = cast(int, limits.memory_mb)
+    image = _image(blueprint, version)
+    env, variables = environment_of(
+        blueprint,
+        config.env,
+        server_id=server_id,
+        memory=memory,
+        ip=address_inside(config.ports),
+        port=port_inside(blueprint, config.ports),
+    )
+    spec = ServerSpec(
+        server_id=server_id,
+        name=name or server_id,
+        blueprint=blueprint,
+        image=image,
+        install_image=_install_image(blueprint, image),
+        command=None,
+        env=env,
+        variables=variables,
+        ports=config.ports,
+        memory_mb=memory,
+        swap_mb=cast(int, limits.swap_mb),
+        cpu=cast(float, limits.cpu),
+        disk_mb=cast(int, limits.disk_mb),
+        pids=cast(int, limits.pids),
+        blkio_weight=config.blkio_weight,
+        version=version,
+    )
+    return replace(spec, command=_command(spec))
+
+
+def _final_limits(blueprint: Limits, ordered: Limits, allow_unlimited: bool) -> Limits:
+    return Limits(
+        memory_mb=int(
+            _limit("memory", ordered.memory_mb, blueprint.memory_mb, DEFAULT_LIMITS.memory_mb, allow_unlimited)
+        ),
+        swap_mb=_swap(ordered.swap_mb, blueprint.swap_mb, allow_unlimited),
+        cpu=_limit("cpu", ordered.cpu, blueprint.cpu, DEFAULT_LIMITS.cpu, allow_unlimited),
+        disk_mb=int(_limit("disk", ordered.disk_mb, blueprint.disk_mb, DEFAULT_LIMITS.disk_mb, allow_unlimited)),
+        pids=int(_limit("pids", ordered.pids, blueprint.pids, DEFAULT_LIMITS.pids, allow_unlimited)),
+    )
+
+
+def _limit(
+    key: str, ordered: float | None, blueprint: float | None, default: float | None, allow_unlimited: bool
+) -> float:
+    """What was ordered, else the blueprint's, else the node's default; a 0 that is not allowed is never taken."""
+    if ordered is not None:
+        if not ordered and not allow_unlimited:
+            raise InvalidPayload(f"config.{key}: 0 (no limit) is not allowed on this node")
+        return ordered
+    if blueprint or (blueprint == 0 and allow_unlimited):
+        return blueprint
+    return cast(float, default)
+
+
+def _swap(ordered: int | None, blueprint: int | None, allow_unlimited: bool) -> int:
+    swap = ordered if ordered is not None else blueprint or 0
+    if swap < 0 and not allow_unlimited:
+        if ordered is not None:
+            raise InvalidPayload("config.swap: -1 (no limit) is not allowed on this node")
+        return 0
+    return swap
+
+
+def _image(blueprint: Blueprint, version: str | None) -> str:
+    if not blueprint.images:
+        raise BlueprintInvalid("docker_images: there is none")
+    image = blueprint.images[0].image
+    if version:
+        image = _version_image(blueprint, version, image)
+    parse_image(image)
+    return image
+
+
+def _version_image(blueprint: Blueprint, version: str, image: str) -> str:
+    for choice in blueprint.images:
+        if version in (choice.label, choice.image):
+            return choice.image
+    for offered in blueprint.versions:
+        if version in (offered.tag, offered.name):
+            reference = parse_image(image)
+            if reference.digest:
+                raise InvalidPayload(f"version: the image is fixed by its digest, {version!r:.80} cannot be chosen")
+            return f"{reference.repository}:{offered.tag}"
+    if version == blueprint.version:
+        return image
+    offers = [offered.tag for offered in blueprint.versions] or [choice.label for choice in blueprint.images]
+    raise InvalidPayload(f"version: must be one of {', '.join(offers)[:500]}, not {version!r:.80}")
+
+
+def _install_image(blueprint: Blueprint, image: str) -> str:
+    if blueprint.install is None:
+        return ""
+    found = blueprint.install.image or image
+    parse_image(found)
+    return found
+
+
+def _command(spec: ServerSpec) -> str | tuple[str, ...] | None:
+    """The native startup command with its placeholders put in; an egg's is left to the image's entrypoint."""
+    blueprint, command = spec.blueprint, spec.blueprint.startup
+    if blueprint.egg or command is None:
+        return None
+    values = native_environment_names(spec.values(), spec.env)
+
+    def look_up(name: str) -> str | None:
+        return native_value(values, name)
+
+    words = [command] if isinstance(command, str) else command
+    if unknown := [name for word in words for name in unknown_names(word, look_up)]:
+        raise BlueprintInvalid(
+            f"startup.command: {{{{{unknown[0]}}}}} is no variable of the blueprint and no server value"
+        )
+    if isinstance(command, str):
+        try:
+            return expand_shell(command, look_up)
+        except ValueError as error:
+            raise BlueprintInvalid(f"startup.command: {error}") from error
+    return tuple(expand(word, look_up) for word in command)
