@@ -17,7 +17,7 @@ from stellarstack.docker.client import LIST_MAX, Answer, DockerClient, Request
 from stellarstack.docker.fields import flag, instant, labels, mapping, number, sequence, text
 from stellarstack.docker.lines import Frames
 from stellarstack.docker.translation import one_line, taken_port
-from stellarstack.errors import ContainerGone, DockerUnavailable, ImageNotFound, PortInUse
+from stellarstack.errors import ContainerGone, DockerUnavailable, EngineRefused, ImageNotFound, PortInUse
 from stellarstack.interfaces import ContainerState
 from stellarstack.tasks import within
 
@@ -25,6 +25,8 @@ LOGS_MAX = 16 << 20
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}", re.ASCII)
 _NOT_RUNNING = ("is not running", "no such process", "already finished", "is not started")
+_NO_CONTAINER = "o such container"
+_NO_IMAGE = "o such image"
 _BEING_REMOVED = "is already in progress"
 
 
@@ -38,7 +40,8 @@ class Containers:
     async def create(self, name: str, body: Mapping[str, Json]) -> str:
         """See `Engine.create_container`; `body` is that of `POST /containers/create`."""
         request = Request("POST", "/containers/create", params={"name": name}, body=dict(body))
-        answer = (await self._client.call(request)).require(missing=ImageNotFound)
+        answer = await self._client.call(request)
+        answer.require(missing=ImageNotFound if _NO_IMAGE in answer.message else EngineRefused)
         made = text(answer.json(), "Id")
         if not made:
             raise DockerUnavailable("Docker made a container and does not tell its id")
@@ -50,7 +53,7 @@ class Containers:
         port = taken_port(answer.message) if answer.status >= 400 else None
         if port is not None:
             raise PortInUse(await self._port_story(port, answer.message))
-        answer.require(missing=ContainerGone)
+        answer.require(missing=ContainerGone if _NO_CONTAINER in answer.message else EngineRefused)
 
     async def kill(self, container: str, signal: str) -> None:
         """See `Engine.kill`."""
