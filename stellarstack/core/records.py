@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+
+from stellarstack.core.messages import Json
+from stellarstack.core.spec import ServerSpec
 
 
 class ServerStatus(Enum):
@@ -40,3 +44,50 @@ class PtySize:
 
     cols: int = 80
     rows: int = 24
+
+
+@dataclass(frozen=True, slots=True)
+class ServerRecord:
+    """A game server as the store keeps it. `created_by` is the id of its server.create; `wanted`: it should run."""
+
+    spec: ServerSpec
+    subnet: str
+    created_by: str
+    installed: bool = False
+    wanted: bool = False
+    status: ServerStatus = ServerStatus.STOPPED
+    reason: StatusReason | None = None
+    exit_code: int | None = None
+    container_id: str | None = None
+
+    def to_document(self) -> dict[str, Json]:
+        """As the store keeps it."""
+        return {
+            "spec": self.spec.to_json(),
+            "subnet": self.subnet,
+            "createdBy": self.created_by,
+            "installed": self.installed,
+            "wanted": self.wanted,
+            "status": self.status.value,
+            "reason": self.reason.value if self.reason else None,
+            "exitCode": self.exit_code,
+            "containerId": self.container_id,
+        }
+
+
+def record_from(document: Mapping[str, Json]) -> ServerRecord:
+    """The reverse of `to_document`. BlueprintInvalid, KeyError or ValueError: not written by this daemon."""
+    spec, reason, code, container = (document[key] for key in ("spec", "reason", "exitCode", "containerId"))
+    if not isinstance(spec, dict):
+        raise ValueError("a server's record without its spec")
+    return ServerRecord(
+        spec=ServerSpec.from_json(spec),
+        subnet=str(document["subnet"]),
+        created_by=str(document["createdBy"]),
+        installed=document["installed"] is True,
+        wanted=document["wanted"] is True,
+        status=ServerStatus(document["status"]),
+        reason=StatusReason(reason) if reason is not None else None,
+        exit_code=code if isinstance(code, int) else None,
+        container_id=container if isinstance(container, str) else None,
+    )

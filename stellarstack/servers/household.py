@@ -1,0 +1,93 @@
+"""All game servers of this node: who is here, who comes, who goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from stellarstack.core.messages import Json
+from stellarstack.core.records import ServerRecord, ServerStatus
+from stellarstack.core.server_lifecycle import Transition
+from stellarstack.core.spec import ServerSpec
+from stellarstack.errors import Draining, PortInUse, ServerExists, ServerNotFound
+from stellarstack.servers.ports import clash_between
+from stellarstack.servers.server import Server
+from stellarstack.servers.surroundings import Surroundings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Household:
+    """Meets interfaces.ServerDirectory. `draining` says whether the node starts nothing new.
+
+    `on_end` is told of each end of a process. `closing` is set when the daemon stops: what breaks off then is neither
+    undone nor told, the next start takes it up.
+    """
+
+    def __init__(self, *, draining: Callable[[], bool], on_end: Callable[[Server, Transition], None]) -> None:
+        self._draining = draining
+        self._on_end = on_end
+        self._servers: dict[str, Server] = {}
+        self._coming: dict[str, ServerSpec] = {}
+        self.closing = False
+
+    def status_of(self, server_id: str) -> ServerStatus | None:
+        server = self._servers.get(server_id)
+        return server.status if server is not None else None
+
+    def listing(self) -> Sequence[Mapping[str, Json]]:
+        return [self._servers[server_id].row() for server_id in sorted(self._servers)]
+
+    def get(self, server_id: str) -> Server:
+        """ServerNotFound: none of that id is here."""
+        server = self._servers.get(server_id)
+        if server is None:
+            raise ServerNotFound(f"no server {server_id} on this node")
+        return server
+
+    def find(self, server_id: str) -> Server | None:
+        return self._servers.get(server_id)
+
+    def all(self) -> list[Server]:
+        return list(self._servers.values())
+
+    def of_container(self, container_id: str) -> Server | None:
+        """The server whose container of now this is."""
+        return next((one for one in self._servers.values() if one.record.container_id == container_id), None)
+
+    def subnets(self) -> Iterable[str]:
+        """Those that belong to servers, whether their network stands or not."""
+        return [server.record.subnet for server in self._servers.values()]
+
+    async def take_in(self, record: ServerRecord, around: Surroundings) -> Server:
+        """Makes a server of a record and opens its console."""
+        console = await around.consoles.open(record.spec.server_id, record.status)
+        server = Server(record, console, around, self._on_end)
+        self._servers[server.id] = server
+        return server
+
+    def let_go(self, server_id: str) -> None:
+        self._servers.pop(server_id, None)
+
+    def refuse_while_draining(self) -> None:
+        """Draining: the node is being emptied."""
+        if self._draining():
+            raise Draining("this node is draining and starts nothing new")
+
+    @contextmanager
+    def room_for(self, spec: ServerSpec) -> Iterator[None]:
+        """Holds id and ports while a server comes, so that no other takes them meanwhile. ServerExists, PortInUse."""
+        if spec.server_id in self._servers or spec.server_id in self._coming:
+            raise ServerExists(f"server {spec.server_id} is on this node already")
+        for holder in [*self._coming.values(), *(server.spec for server in self._servers.values())]:
+            clash = clash_between(spec.ports, holder.ports)
+            if clash is not None:
+                where = f"{clash.ip or '0.0.0.0'}:{clash.host}/{clash.protocol}"
+                raise PortInUse(f"port {where} belongs to server {holder.server_id}; choose another port")
+        self._coming[spec.server_id] = spec
+        try:
+            yield
+        finally:
+            self._coming.pop(spec.server_id, None)

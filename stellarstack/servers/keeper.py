@@ -1,0 +1,182 @@
+"""Keeps the household true to the engine: follows its events, reconciles after each outage, restarts what crashed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from twisted.logger import Logger
+
+from stellarstack.core.crash import Ending, in_window, judge, known_cause
+from stellarstack.core.events import node_alert
+from stellarstack.core.messages import Json
+from stellarstack.core.records import ServerStatus, StatusReason
+from stellarstack.core.server_lifecycle import Transition
+from stellarstack.errors import ContainerGone, StellarError
+from stellarstack.interfaces import EngineEvent, EngineVersion
+from stellarstack.servers.household import Household
+from stellarstack.servers.lane import Outcome, Step
+from stellarstack.servers.server import Server
+from stellarstack.servers.start import launch, measure
+from stellarstack.servers.surroundings import Surroundings
+from stellarstack.tasks import sleep
+
+RETRY_FIRST, RETRY_MOST = 0.2, 5.0  # seconds between attempts to reach the engine
+CRASH_LINES = 50
+
+
+class Keeper:
+    """`changed(connected, error)` is told when the engine comes and goes; `add_internal` queues a crash restart.
+
+    The household is true again when `changed(True, None)` is told.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        *,
+        household: Household,
+        around: Surroundings,
+        changed: Callable[[bool, StellarError | None], None],
+        add_internal: Callable[..., None],
+        draining: Callable[[], bool],
+        rebooted: bool,
+    ) -> None:
+        self._household = household
+        self._around = around
+        self._changed = changed
+        self._add_internal = add_internal
+        self._draining = draining
+        self._rebooted = rebooted
+        self._first = True
+        self._last_event = 0.0
+        self.engine_version: EngineVersion | None = None
+
+    def start(self) -> None:
+        self._around.tasks.spawn("engine watch", self._follow())
+
+    async def _follow(self) -> None:
+        delay = RETRY_FIRST
+        while True:
+            since = self._last_event or self._around.now()
+            try:
+                self.engine_version = await self._around.engine.version()
+                await self._around.engine.follow_events(since, self._event, self._connected)
+            except StellarError as error:
+                self._log.warn("the engine is out of reach: {reason}", reason=str(error))
+                self._changed(False, error)
+                delay = RETRY_FIRST if self.engine_version is None else delay
+            await sleep(self._around.clock, delay)
+            delay = min(RETRY_MOST, delay * 2)
+
+    def _connected(self) -> None:
+        self._around.tasks.spawn("reconcile", self._reconcile_all())
+
+    def _event(self, event: EngineEvent) -> None:
+        self._last_event = max(self._last_event, event.time)
+        server = self._household.of_container(event.container_id)
+        if server is None:
+            return
+        if event.action == "oom":
+            server.oom_seen(event.container_id)
+        elif event.action in ("die", "destroy"):
+            self._around.tasks.spawn("end of a container", server.container_died(event.container_id))
+
+    # ------------------------------------------------------------------ reconcile
+
+    async def _reconcile_all(self) -> None:
+        cause = StatusReason.RECONCILED if self._first else StatusReason.DOCKER_RESTART
+        if self._first and self._rebooted:
+            cause = StatusReason.DOCKER_RESTART
+        for server in self._household.all():
+            try:
+                await self._reconcile(server, cause)
+            except StellarError as error:
+                self._log.warn("{server} could not be reconciled: {reason}", server=server.id, reason=str(error))
+            if self._first:
+                server.tell()
+        await self._tell_strangers()
+        self._first = False
+        self._changed(True, None)
+
+    async def _reconcile(self, server: Server, cause: StatusReason) -> None:
+        try:
+            state = await self._around.engine.inspect(server.container_name)
+        except ContainerGone:
+            state = None
+        if state is None or not state.running:
+            if server.record.container_id is not None or self._first:
+                server.note_end(state, cause)
+            if server.status is ServerStatus.INSTALLING and self._first:
+                server.moved(server.lifecycle.install_ended())
+            return
+        if server.record.container_id != state.id:
+            server.keep(replace(server.record, container_id=state.id))
+        if self._first or not server.status.has_process:
+            server.moved(server.lifecycle.found_running())
+        measure(server, state)
+        if not server.console.attached:
+            await server.console.attach(state.id, rejoin=True)
+
+    async def _tell_strangers(self) -> None:
+        """Containers with this node's label and no record: left alone, since they may be somebody's game, and told."""
+        labels = {"stellarstack.node": self._around.node_id}
+        for container in await self._around.engine.containers(labels):
+            server_id = container.labels.get("stellarstack.server", "")
+            if self._household.find(server_id) is None and container.running:
+                text = f"container {container.name} of server {server_id} runs here without a record; it is left alone"
+                await self._alert("warning", "container_without_record", text, server_id)
+
+    # ------------------------------------------------------------------ crashes
+
+    def ended(self, server: Server, transition: Transition) -> None:
+        """A process ended. One that should run comes back as its crash policy says."""
+        if not server.record.wanted or self._household.closing:
+            return
+        now = self._around.now()
+        oom = transition.reason is StatusReason.OOM
+        policy = server.spec.blueprint.crash
+        code = transition.exit_code if transition.exit_code is not None else 255
+        if transition.reason is StatusReason.DOCKER_RESTART and code == 0:
+            code = 143  # the engine ended it, it did not end by itself
+        verdict = judge(policy, Ending(code, oom), server.crashes, now)
+        server.crashes = in_window(policy, server.crashes, now)
+        if verdict.crashed:
+            self._around.tasks.spawn("crash report", self._report(server, transition, verdict.why))
+        if verdict.restart_after is None or self._draining():
+            server.rest()
+            return
+        self._around.tasks.spawn("crash restart", self._restart(server, verdict.restart_after))
+
+    async def _restart(self, server: Server, delay: float) -> None:
+        await sleep(self._around.clock, delay)
+        if server.record.wanted and not server.status.has_process:
+            self._add_internal(server.id, "restart after a crash", lambda step: self._again(server, step), _forget)
+
+    async def _again(self, server: Server, step: Step) -> dict[str, Json]:
+        if server.record.wanted and not server.status.has_process and not self._draining():
+            await step.begin()
+            server.crashes = (*server.crashes, self._around.now())
+            await launch(server)
+        return {}
+
+    async def _report(self, server: Server, transition: Transition, why: str) -> None:
+        lines = server.console.tail(CRASH_LINES)
+        oom = transition.reason is StatusReason.OOM
+        cause = known_cause(lines, oom_killed=oom, exit_code=transition.exit_code)
+        text = (
+            f"server {server.id} crashed with status {transition.exit_code}{' (out of memory)' if oom else ''}; {why}"
+        )
+        more: dict[str, Json] = {"exitCode": transition.exit_code, "oom": oom, "lines": list(lines)}
+        if cause is not None:
+            more |= {"cause": cause.code, "hint": cause.hint}
+        await self._alert("warning", "server_crashed", text, server.id, **more)
+
+    async def _alert(self, severity: str, code: str, text: str, server_id: str, **more: Json) -> None:
+        around = self._around
+        await around.bus.emit(node_alert(around.node_id, around.now(), severity, code, text, server_id, **more))
+
+
+def _forget(_outcome: Outcome) -> None:
+    """A crash restart answers to nobody; its end is told as server.status."""

@@ -1,0 +1,140 @@
+"""One lane per game server: its works run one at a time in order of arrival; server.kill overtakes (PROTOCOL 4)."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
+from twisted.logger import Logger
+
+from stellarstack.core.messages import Json
+from stellarstack.errors import Cancelled, Expired, InvalidState, StellarError
+from stellarstack.tasks import Tasks
+
+
+class Step(Protocol):
+    """What a work calls once, right before its first effect: errors before it are refusals, after it failures."""
+
+    async def begin(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a work ended: `result` where it succeeded, else `error`; `begun`: it had done something."""
+
+    result: Mapping[str, Json] | None
+    error: StellarError | None
+    begun: bool
+
+
+@dataclass(eq=False, slots=True)
+class Work:
+    """One thing to do in a lane. `yields`: server.kill ends it or takes it away. `overtakes`: it is such a kill."""
+
+    name: str
+    perform: Callable[[Step], Awaitable[Mapping[str, Json]]]
+    settle: Callable[[Outcome], Awaitable[None]]
+    note_begin: Callable[[], Awaitable[None]]
+    expires_at: float | None = None
+    yields: bool = False
+    overtakes: bool = False
+    begun: bool = False
+
+    async def begin(self) -> None:
+        """Meets Step."""
+        if not self.begun:
+            await self.note_begin()
+            self.begun = True
+
+
+class Lane:
+    """The queue of one server. Works that the daemon's own stop breaks off are not settled: the journal has them."""
+
+    _log = Logger()
+
+    def __init__(self, *, slots: DeferredSemaphore, now: Callable[[], float], tasks: Tasks, limit: int) -> None:
+        self._slots = slots
+        self._now = now
+        self._tasks = tasks
+        self._limit = limit
+        self._waiting: deque[Work] = deque()
+        self._current: Work | None = None
+        self._running: Deferred[Any] | None = None
+        self._driving = False
+        self._closed = False
+
+    @property
+    def idle(self) -> bool:
+        return not self._driving and not self._waiting
+
+    def add(self, work: Work) -> None:
+        """Queues `work`. InvalidState: too many wait already."""
+        if self._closed:
+            return
+        if work.overtakes:
+            self._overtake()
+            self._waiting.appendleft(work)
+        elif len(self._waiting) >= self._limit:
+            raise InvalidState(f"{len(self._waiting)} commands wait for this server already; try again later")
+        else:
+            self._waiting.append(work)
+        if not self._driving:
+            self._driving = True
+            self._tasks.spawn("lane", self._drive())
+
+    def close(self) -> None:
+        """The daemon stops: nothing more is settled; the owner cancels the tasks."""
+        self._closed = True
+        self._waiting.clear()
+
+    def _overtake(self) -> None:
+        taken = [work for work in self._waiting if work.yields]
+        for work in taken:
+            self._waiting.remove(work)
+            self._tasks.spawn("cancelled work", self._settle(work, None, Cancelled(f"{work.name} was overtaken")))
+        if self._current is not None and self._current.yields and self._running is not None:
+            self._running.cancel()
+
+    async def _drive(self) -> None:
+        try:
+            while self._waiting and not self._closed:
+                await self._one(self._waiting.popleft())
+        finally:
+            self._driving = False
+
+    async def _one(self, work: Work) -> None:
+        self._current = work
+        self._running = Deferred.fromCoroutine(self._perform(work))
+        result: Mapping[str, Json] | None = None
+        error: StellarError | None = None
+        try:
+            result = await self._running
+        except CancelledError:
+            error = Cancelled(f"{work.name} was overtaken")
+        except StellarError as refused:
+            error = refused
+        except Exception:
+            self._log.failure("{work} broke", work=work.name)
+            error = StellarError(f"{work.name}: a fault of the daemon's own; its log tells more")
+        finally:
+            self._current = self._running = None
+        await self._settle(work, result, error)
+
+    async def _perform(self, work: Work) -> Mapping[str, Json]:
+        if work.overtakes:
+            return await work.perform(work)
+        await self._slots.acquire()
+        try:
+            if work.expires_at is not None and work.expires_at <= self._now():
+                raise Expired(f"{work.name} was due {self._now() - work.expires_at:.0f} s before its turn came")
+            return await work.perform(work)
+        finally:
+            self._slots.release()
+
+    async def _settle(self, work: Work, result: Mapping[str, Json] | None, error: StellarError | None) -> None:
+        if self._closed:
+            return
+        await work.settle(Outcome(result, error, work.begun))

@@ -1,0 +1,121 @@
+"""What each command does: from its request to the procedure that answers its result (PROTOCOL 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+
+from twisted.internet.defer import Deferred, DeferredList
+
+from stellarstack.core.messages import Command, Json
+from stellarstack.core.requests import (
+    ConsoleRevoke,
+    CreateServer,
+    DeleteServer,
+    KillServer,
+    ListServers,
+    NodeInfo,
+    NodeShutdown,
+    ReinstallServer,
+    Request,
+    RestartServer,
+    StartServer,
+    StopServer,
+    TypeLine,
+)
+from stellarstack.errors import InvalidState
+from stellarstack.servers import start as starting
+from stellarstack.servers import stop as stopping
+from stellarstack.servers.create import Arrivals
+from stellarstack.servers.dispatch import Operation
+from stellarstack.servers.household import Household
+from stellarstack.servers.lane import Outcome, Step
+from stellarstack.servers.server import Server
+from stellarstack.servers.surroundings import Surroundings
+
+
+class Operations:
+    """`node_info` and `revoke` are the daemon's: its facts, its consoles' sessions. `queue` is Dispatch.add_internal."""
+
+    def __init__(
+        self,
+        *,
+        household: Household,
+        arrivals: Arrivals,
+        around: Surroundings,
+        node_info: Callable[[], Awaitable[Mapping[str, Json]]],
+        revoke: Callable[[ConsoleRevoke], Awaitable[int]],
+        queue: Callable[[str, str, Operation, Callable[[Outcome], None]], None],
+    ) -> None:
+        self._household = household
+        self._arrivals = arrivals
+        self._around = around
+        self._node_info = node_info
+        self._revoke = revoke
+        self._queue = queue
+
+    def __call__(self, command: Command, request: Request) -> Callable[[Step], Awaitable[Mapping[str, Json]]]:
+        """What `request` does, to be awaited when its turn has come."""
+        return lambda step: self._perform(command, request, step)
+
+    async def _perform(self, command: Command, request: Request, step: Step) -> Mapping[str, Json]:
+        match request:
+            case CreateServer():
+                return await self._arrivals.create(command, request, step)
+            case DeleteServer():
+                return await self._arrivals.delete(request, step)
+            case ReinstallServer():
+                return await self._arrivals.reinstall(request, step)
+            case ListServers():
+                return {"servers": [dict(row) for row in self._household.listing()]}
+            case NodeInfo():
+                return await self._node_info()
+            case NodeShutdown():
+                return await self._close_down(request, step)
+            case ConsoleRevoke():
+                await step.begin()
+                return {"closed": await self._revoke(request)}
+        return await self._power(request, step)
+
+    async def _power(self, request: Request, step: Step) -> Mapping[str, Json]:
+        match request:
+            case StartServer(server_id):
+                server = self._household.get(server_id)
+                self._household.refuse_while_draining()
+                return await starting.start(server, step)
+            case StopServer(server_id, timeout):
+                return await stopping.stop(self._household.get(server_id), step, timeout)
+            case RestartServer(server_id, timeout):
+                server = self._household.get(server_id)
+                self._household.refuse_while_draining()
+                return await stopping.restart(server, step, timeout)
+            case KillServer(server_id):
+                return await stopping.kill(self._household.get(server_id), step)
+            case TypeLine(server_id, line):
+                return await self._type(self._household.get(server_id), line, step)
+        raise AssertionError(f"no operation for {type(request).__name__}")
+
+    async def _type(self, server: Server, line: str, step: Step) -> Mapping[str, Json]:
+        if not server.status.has_process or not server.console.attached:
+            raise InvalidState(f"server {server.id} is {server.status.value}: there is no console to type into")
+        await step.begin()
+        server.console.type(line.encode() + b"\r")
+        return {}
+
+    async def _close_down(self, request: NodeShutdown, step: Step) -> Mapping[str, Json]:
+        """The process ends when this command's result is committed; see Dispatch's `finished`."""
+        await step.begin()
+        if request.stop_servers:
+            running = [server for server in self._household.all() if server.status.has_process]
+            await DeferredList([self._stopped(server, request.timeout) for server in running])
+        return {}
+
+    def _stopped(self, server: Server, timeout: float | None) -> Deferred[None]:
+        """Fires when the server's lane has stopped it, or could not."""
+        done: Deferred[None] = Deferred()
+        self._queue(
+            server.id,
+            "stop before the end",
+            lambda step: stopping.stop(server, step, timeout),
+            lambda _: done.callback(None),
+        )
+        return done

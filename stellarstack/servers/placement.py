@@ -1,0 +1,71 @@
+"""Where a server's container goes: its image is there, its network is made, its place on the host is told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from stellarstack.config import DockerConfig
+from stellarstack.core.container_spec import Placement
+from stellarstack.core.images import ImageReference, parse_image
+from stellarstack.errors import EngineConflict, ImageNotFound
+from stellarstack.interfaces import PullProgress, RegistryLogin
+from stellarstack.servers.server import Server
+
+NETWORK_TRIES = 8
+
+
+def placement_of(server: Server, install_path: str = "") -> Placement:
+    """The facts of this host that a container's body needs. `install_path`: the folder of its install script."""
+    around, docker = server.around, server.around.docker
+    return Placement(
+        node_id=around.node_id,
+        container_name=server.container_name,
+        uid=docker.uid,
+        gid=docker.gid,
+        root_path=str(server.root),
+        network=server.container_name,
+        install_path=install_path,
+        read_only_root=docker.read_only_root,
+        tmpfs_mb=docker.tmpfs_size,
+        log_size_mb=docker.log_size,
+        seccomp=around.seccomp,
+    )
+
+
+async def ensure_image(image: str, server: Server) -> None:
+    """Has the image here, pulling it as `[docker] pull_policy` says. ImageNotFound, ImagePullFailed."""
+    around, policy = server.around, server.around.docker.pull_policy
+    if policy != "always" and await around.engine.has_image(image):
+        return
+    if policy == "never":
+        raise ImageNotFound(f'image {image} is not on this node and [docker] pull_policy is "never"')
+
+    def progress(pulled: PullProgress) -> None:
+        server.progress("pulling_image", pulled.percent)
+
+    server.progress("pulling_image")
+    await around.engine.pull(image, login_for(parse_image(image), around.docker), progress)
+
+
+def login_for(image: ImageReference, docker: DockerConfig) -> RegistryLogin | None:
+    """The credentials of exactly the image's registry, never of another."""
+    found = docker.registries.get(image.registry) if image.registry else None
+    if found is None:
+        return None
+    return RegistryLogin(image.registry or "", found.username, found.password.reveal())
+
+
+async def ensure_network(server: Server) -> None:
+    """Makes the server's bridge where it is missing; takes another free subnet where its own is held meanwhile."""
+    around, name = server.around, server.container_name
+    labels = {"stellarstack.node": around.node_id, "stellarstack.server": server.id}
+    for _ in range(NETWORK_TRIES):
+        if name in await around.engine.networks(labels):
+            return
+        try:
+            await around.engine.create_network(name, server.record.subnet, labels)
+            return
+        except EngineConflict:
+            await around.engine.remove_network(name)
+            server.keep(replace(server.record, subnet=await around.subnets.take(instead_of=server.record.subnet)))
+    raise EngineConflict(f"no free network could be found for server {server.id} in [docker] network_pool")

@@ -1,0 +1,108 @@
+"""Stopping a game server: its own stop first, then SIGTERM, then SIGKILL (PROTOCOL 12); and the kill at once."""
+
+from __future__ import annotations
+
+from stellarstack.core.messages import Json
+from stellarstack.core.stop import ConsoleLine, ControlByte, Signal, StopStep, Wait, stop_steps
+from stellarstack.errors import ContainerGone, DockerUnavailable, InvalidState, TimedOut
+from stellarstack.servers.lane import Step
+from stellarstack.servers.ports import try_ports
+from stellarstack.servers.server import Server
+from stellarstack.servers.start import launch
+
+KILL_WAIT = 15.0  # seconds for the engine to tell of the end after SIGKILL
+
+
+async def stop(server: Server, step: Step, timeout: float | None) -> dict[str, Json]:
+    """Brings a server to `stopped`; of one that does not run: `already`. `timeout` in seconds, 0 kills."""
+    if not server.status.has_process:
+        server.rest()
+        return {"status": "stopped", "exitCode": server.record.exit_code, "forced": False, "already": True}
+    await step.begin()
+    forced = await bring_down(server, timeout)
+    return {"status": "stopped", "exitCode": server.record.exit_code, "forced": forced}
+
+
+async def restart(server: Server, step: Step, timeout: float | None) -> dict[str, Json]:
+    """Stops and starts; starts one that is stopped."""
+    if not server.record.installed:
+        raise InvalidState(f"server {server.id} was never installed to its end; send server.reinstall")
+    if server.status.has_process:
+        await step.begin()
+        await bring_down(server, timeout)
+    else:
+        await server.around.threads(try_ports, server.spec.ports)
+        await step.begin()
+    await launch(server)
+    return {"status": "running"}
+
+
+async def kill(server: Server, step: Step) -> dict[str, Json]:
+    """Ends a server's process at once; of one that does not run: `already`."""
+    if not server.status.has_process:
+        server.rest()
+        return {"status": "stopped", "exitCode": server.record.exit_code, "already": True}
+    await step.begin()
+    await strike(server)
+    return {"status": "stopped", "exitCode": server.record.exit_code}
+
+
+async def bring_down(server: Server, timeout: float | None) -> bool:
+    """Walks the blueprint's way to stop. Answers whether more than its own stop was needed."""
+    server.rest()
+    server.moved(server.lifecycle.stop_began())
+    blueprint = server.spec.blueprint
+    limit = blueprint.stop_timeout if timeout is None else timeout
+    forced = False
+    for number, part in enumerate(stop_steps(blueprint.stop, limit)):
+        forced = (isinstance(part, Signal) and (number > 0 or limit <= 0) and part.name != "SIGINT") or forced
+        if isinstance(part, Signal) and part.name == "SIGKILL":
+            await strike(server)
+        elif await _take(server, part):
+            return forced
+    return forced
+
+
+async def strike(server: Server) -> None:
+    """SIGKILL, and the wait for the end. A container that was never started counts as ended."""
+    server.rest()
+    server.killing = True
+    server.moved(server.lifecycle.stop_began())
+    try:
+        await server.around.engine.kill(server.container_name, "SIGKILL")
+    except ContainerGone:
+        server.note_end(None)
+        return
+    await server.settle_with_engine()
+    if not await server.ended_within(KILL_WAIT):
+        raise TimedOut(f"server {server.id} did not end within {KILL_WAIT:g} s of SIGKILL; is the engine healthy?")
+
+
+async def _take(server: Server, part: StopStep) -> bool:
+    """One step of the way; True once the process has ended."""
+    match part:
+        case Wait(seconds):
+            return await server.ended_within(seconds)
+        case Signal(name):
+            await _signal(server, name)
+        case ConsoleLine():
+            _press(server, part.keys)
+        case ControlByte(byte):
+            _press(server, byte)
+    return not server.status.has_process
+
+
+def _press(server: Server, keys: bytes) -> None:
+    try:
+        server.console.type(keys)
+    except InvalidState:
+        server.note("its terminal is not attached; the stop goes on with a signal")
+
+
+async def _signal(server: Server, name: str) -> None:
+    try:
+        await server.around.engine.kill(server.container_name, name)
+    except ContainerGone:
+        server.note_end(None)
+    except DockerUnavailable as error:
+        server.note(f"{name} could not be sent: {error}")

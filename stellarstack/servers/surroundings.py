@@ -1,0 +1,50 @@
+"""What every game server of the household shares: the engine, the store, the bus and the node's own facts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from twisted.internet.interfaces import IReactorTime
+
+from stellarstack.bus import Bus
+from stellarstack.config import DockerConfig
+from stellarstack.interfaces import Consoles, Engine, Store
+from stellarstack.servers.subnets import SubnetPool
+from stellarstack.servers.threads import Threads
+from stellarstack.tasks import Tasks
+
+
+class Gauges(Protocol):
+    """Who measures running containers."""
+
+    def track(self, server_id: str, *, pid: int, started_at: float, memory_limit: int, root: Path) -> None:
+        """Measures from now on; `memory_limit` in bytes, `started_at` in Unix seconds."""
+
+    def untrack(self, server_id: str) -> None: ...
+
+    def last_oom(self, server_id: str) -> int:
+        """How many processes of the server's last run the kernel killed for want of memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Handed to each Server. `servers_root` is `[paths] servers`, `state_root` `[paths] state`."""
+
+    node_id: str
+    engine: Engine
+    store: Store
+    bus: Bus
+    consoles: Consoles
+    gauges: Gauges
+    subnets: SubnetPool
+    docker: DockerConfig
+    servers_root: Path
+    state_root: Path
+    clock: IReactorTime
+    now: Callable[[], float]
+    tasks: Tasks
+    threads: Threads
+    seccomp: str | None = None
