@@ -25,7 +25,7 @@ class Node(Protocol):
         """What `node.info` gives."""
 
     def events(self, told: Told, *, follow: bool, last: int) -> None:
-        """Tells up to `last` durable events of the past, where the way there keeps them; then, with `follow`, new ones."""
+        """Tells the newest `last` durable events, where the way there keeps them; then, with `follow`, new ones."""
 
 
 def envelope(kind: str, payload: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,166 @@
+"""Runs the linters and the trial suites, two at a time, and counts what they say. Called by script/test."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+WORK = ROOT / ".run" / "test"
+SIDE_BY_SIDE = 2
+MODULE_DEADLINE = 300.0
+LINTED = ("stellarstack", "tests", "twisted", "bench", "demo", "script")
+_SUMMARY = re.compile(r"^(?:PASSED|FAILED)(?: \((?P<counts>[^)]*)\))?$", re.MULTILINE)
+_RAN = re.compile(r"^Ran (\d+) tests? in", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Count:
+    """What trial said."""
+
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+    def __add__(self, other: Count) -> Count:
+        return Count(self.passed + other.passed, self.failed + other.failed, self.skipped + other.skipped)
+
+    def __str__(self) -> str:
+        return f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped"
+
+
+def counted(output: str, status: int) -> Count:
+    """Reads trial's closing lines. A run that ended without them, or with a status that they do not explain, failed."""
+    summary, ran = _SUMMARY.findall(output), _RAN.findall(output)
+    if not summary or not ran:
+        return Count(failed=1)
+    numbers = {name: int(number) for name, number in re.findall(r"(\w+)=(\d+)", summary[-1])}
+    passed = numbers.get("successes", 0) + numbers.get("expectedFailures", 0)
+    failed = sum(numbers.get(name, 0) for name in ("failures", "errors", "unexpectedSuccesses"))
+    if not failed and (status != 0 or int(ran[-1]) == 0):
+        failed = 1
+    return Count(passed, failed, numbers.get("skips", 0))
+
+
+def run_module(name: str, modules: Sequence[str]) -> tuple[Count, str]:
+    """One trial process. Answers its count and what it printed."""
+    work = WORK / name
+    command = [sys.executable, "-m", "coverage", "run", "--data-file", str(WORK / f".coverage.{name}")]
+    command += ["-m", "twisted.trial", "--temp-directory", str(work / "trial"), *modules]
+    work.mkdir(parents=True)
+    with (work / "output").open("w+b") as log:
+        child = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd=ROOT, start_new_session=True
+        )
+        try:
+            status = child.wait(MODULE_DEADLINE)
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)
+            status = child.wait()
+            log.write(f"\nended after {MODULE_DEADLINE:.0f} s\n".encode())
+        log.seek(0)
+        output = log.read().decode(errors="replace")
+    return counted(output, status), output
+
+
+def run_suite(title: str, groups: dict[str, list[str]]) -> Count:
+    """Runs the groups side by side; prints a line for each and the whole output of those with a fault."""
+    began = time.monotonic()
+    total = Count()
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        for name, (count, output) in zip(groups, pool.map(run_module, groups, groups.values()), strict=True):
+            total += count
+            if count.failed:
+                print(f"\n{output}")
+            elif count.skipped:
+                print("\n".join(re.findall(r"^\[SKIPPED\]\n.*", output, re.MULTILINE)))
+            print(f"{name}: {count}", flush=True)
+    print(f"{title}: {total} in {time.monotonic() - began:.1f} s", flush=True)
+    return total
+
+
+def unit_groups(named: Sequence[str]) -> dict[str, list[str]]:
+    """The unit tests in as many lists as run side by side, each with about the same number of lines."""
+    paths = sorted((ROOT / "tests").glob("test_*.py"), key=lambda path: -path.stat().st_size)
+    modules = [f"tests.{path.stem}" for path in paths]
+    modules = [module for module in modules if not named or module in named]
+    groups = {f"unit {number + 1}": modules[number::SIDE_BY_SIDE] for number in range(SIDE_BY_SIDE)}
+    return {name: group for name, group in groups.items() if group}
+
+
+def integration_groups(named: Sequence[str]) -> dict[str, list[str]]:
+    """Each module in a process of its own, the large ones first."""
+    paths = sorted((ROOT / "tests" / "integration").glob("test_*.py"), key=lambda path: -path.stat().st_size)
+    modules = [f"tests.integration.{path.stem}" for path in paths]
+    return {module: [module] for module in modules if not named or module in named}
+
+
+def lint() -> list[str]:
+    """The names of the linters that complain."""
+    linted = [name for name in LINTED if (ROOT / name).exists()]
+    checks = {
+        "ruff check": ["ruff", "check", *linted],
+        "ruff format": ["ruff", "format", "--check", *linted],
+        "mypy": ["mypy"],
+        "towncrier": ["towncrier", "build", "--draft", "--version", "next"],
+    }
+    faults = []
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        for name, done in zip(checks, pool.map(_tool, checks.values()), strict=True):
+            print(f"{name}: {'ok' if done.returncode == 0 else 'complains'}", flush=True)
+            if done.returncode:
+                print(done.stdout + done.stderr)
+                faults.append(name)
+    return faults
+
+
+def _tool(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [BIN / command[0], *command[1:]], cwd=ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
+
+
+def coverage() -> list[str]:
+    """Combines what all processes measured and holds it against [tool.coverage.report] fail_under."""
+    data = str(WORK / ".coverage")
+    _tool(["coverage", "combine", "--quiet", "--data-file", data, str(WORK)])
+    done = _tool(["coverage", "report", "--data-file", data])
+    lines = (done.stdout + done.stderr).strip().splitlines()
+    print("\n".join(lines if done.returncode else lines[-2:]), flush=True)
+    return ["coverage"] if done.returncode else []
+
+
+def main(words: Sequence[str]) -> int:
+    part, named = (words[0] if words else "all"), words[1:]
+    shutil.rmtree(WORK, ignore_errors=True)
+    WORK.mkdir(parents=True)
+    faults, total = [], Count()
+    if not named:
+        faults += lint()
+    if part in ("unit", "all"):
+        total += run_suite("unit", unit_groups(named))
+    if part in ("integration", "all"):
+        found = run_suite("integration", integration_groups(named))
+        total += found
+        if found.skipped and os.environ.get("CI") == "true":
+            faults.append("integration tests were skipped, and CI has all that they need")
+    if part == "all" and not named:
+        faults += coverage()
+    if faults:
+        print(f"not good: {', '.join(faults)}")
+    print(total)
+    return int(bool(faults) or total.failed > 0 or total.passed == 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
