@@ -1,4 +1,4 @@
-"""Turns what Redis and Docker report into the node's lifecycle: time to connect, refusals, new attempts (PROTOCOL 6)."""
+"""Turns what Redis and Docker report into the node's lifecycle: deadline, refusals, new attempts (PROTOCOL 6)."""
 
 from __future__ import annotations
 

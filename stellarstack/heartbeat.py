@@ -43,7 +43,7 @@ class Vitals:
 
 
 class Heartbeat:
-    """One beat at once and one every interval, until `stop`, whatever became of the last one. Start it after Connectivity.
+    """One beat at once and one every interval, until `stop`, whatever became of the last one.
 
     A heartbeat is missed where its PUBLISH was not answered within the interval; the time since the last good one is
     judged by core.health at its exact borders, on the injected (monotonic) clock.
@@ -74,7 +74,7 @@ class Heartbeat:
         lifecycle.listen(self._node_changed)
 
     def start(self) -> None:
-        """Begins to beat. Of one that beats: no change."""
+        """Begins to beat; the node must be registered. Of one that beats: no change."""
         if not self._loop.running:
             self._last_good = self._clock.seconds()
             self._watch()

@@ -14,8 +14,8 @@ class ServiceNotifier:
     """Datagrams to `$NOTIFY_SOCKET`; without that variable every call does nothing.
 
     `environ` is read once: `NOTIFY_SOCKET` is a path or, with a leading `@`, an abstract name; `WATCHDOG_USEC` the
-    microseconds within which systemd wants a sign of life. One is sent every half of it, from the reactor's own loop, so
-    a daemon whose reactor hangs is restarted.
+    microseconds within which systemd wants a sign of life. One is sent every half of it, from the reactor's own loop,
+    so a daemon whose reactor hangs is restarted.
     """
 
     _log = Logger()

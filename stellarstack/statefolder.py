@@ -56,7 +56,7 @@ class StateFolder:
 
     @classmethod
     def take(cls, path: Path) -> StateFolder:
-        """Makes the folder where it is missing, and holds it. Raises StateFolderTaken or, where it is of no use, ConfigError."""
+        """Makes the folder where it is missing, and holds it. Raises StateFolderTaken; ConfigError: it is no use."""
         make_folder(path, PRIVATE, "[paths] state")
         try:
             lock = os.open(path / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
