@@ -29,7 +29,7 @@ class HostProbe:
         self._path = path
         self._reactor = reactor
         self._pool = pool
-        self._processor = ProcessorMeter(psutil.cpu_times)
+        self._processor = ProcessorMeter(lambda: psutil.cpu_times()._asdict())
 
     async def figures(self) -> HostFigures:
         return await deferToThreadPool(self._reactor, self._pool, self.measure)
@@ -56,9 +56,9 @@ class HostProbe:
 
 
 class ProcessorMeter:
-    """Percent of all processors' time that was not idle, between two looks. `times` answers psutil's cpu_times."""
+    """Percent of all processors' time that was not idle, between two looks. `times` answers seconds by kind."""
 
-    def __init__(self, times: Callable[[], Mapping[str, float] | tuple[float, ...]]) -> None:
+    def __init__(self, times: Callable[[], Mapping[str, float]]) -> None:
         self._times = times
         self._busy, self._total = self._look()
         self._percent = 0.0
@@ -73,10 +73,10 @@ class ProcessorMeter:
         return self._percent
 
     def _look(self) -> tuple[float, float]:
-        times = self._times() fields: Mapping[str, float] = times if isinstance(times, Mapping) else times._asdict()  #
-        type: ignore[attr-defined] # The kernel counts guest time in user and nice already. total = sum(value for name,
-        value in fields.items() if not name.startswith("guest")) return total - fields.get("idle", 0.0) -
-        fields.get("iowait", 0.0), total
+        times = self._times()
+        # The kernel counts guest time in user and nice already.
+        total = sum(value for name, value in times.items() if not name.startswith("guest"))
+        return total - times.get("idle", 0.0) - times.get("iowait", 0.0), total
 
 
 def network_bytes() -> tuple[int, int]:
