@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -69,10 +70,8 @@ class Demo:
         while time.monotonic() < end:
             if self._daemon is not None and self._daemon.poll() is not None:
                 self._failed(f"the daemon ended with status {self._daemon.returncode}")
-            try:
+            with suppress(Refused):
                 state = str(control.get("/v1/node").get("state"))
-            except Refused:
-                pass
             if state == "ONLINE":
                 return
             time.sleep(0.1)
