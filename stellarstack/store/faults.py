@@ -1,0 +1,42 @@
+"""What SQLite's errors mean for the store: wait, try again later, or set the file aside. Performs no I/O."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from stellarstack.errors import StoreFailed
+
+
+class Unusable(Exception):
+    """The file cannot serve as our database; `str()` says why in a few words. It is to be set aside."""
+
+
+def is_locked(error: sqlite3.Error) -> bool:
+    """Another process holds the lock; the busy timeout has passed."""
+    return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def is_damage(error: BaseException) -> bool:
+    """The file's content is not what SQLite wrote."""
+    return isinstance(error, sqlite3.Error) and _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def translated(error: Exception) -> Exception:
+    """A new StoreFailed for what SQLite or the file system said; a bug of ours stays what it is."""
+    if isinstance(error, StoreFailed):
+        return StoreFailed(str(error))
+    if isinstance(error, sqlite3.Error):
+        return StoreFailed(f"the database does not take this: {reason(error)}")
+    if isinstance(error, OSError):
+        return StoreFailed(f"the database file cannot be used: {error.strerror or error}")
+    return error
+
+
+def reason(error: Exception) -> str:
+    """SQLite's own words with the name of the code: `database or disk is full (SQLITE_FULL)`."""
+    name = getattr(error, "sqlite_errorname", "")
+    return f"{error} ({name})" if name else str(error)
+
+
+def _code(error: sqlite3.Error) -> int:
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF

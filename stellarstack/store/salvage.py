@@ -1,0 +1,200 @@
+"""Copies out of a damaged database whatever rows can still be read (SECURITY K16)."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+from urllib.parse import quote
+
+from stellarstack.config import LimitsConfig
+from stellarstack.store.counters import Counters, Dropped
+from stellarstack.store.faults import is_locked
+from stellarstack.store.outbox import Outbox
+
+_LAST_ROWID = 2**63 - 1
+_Fields: TypeAlias = "Mapping[str, Any]"
+
+
+@dataclass(frozen=True, slots=True)
+class Salvaged:
+    """How many rows came over, by table, and how many pending events did not."""
+
+    rows: Mapping[str, int]
+    lost_events: int
+
+    def told(self) -> str:
+        kept = ", ".join(f"{count} of {table}" for table, count in self.rows.items() if count)
+        lost = f"; {self.lost_events} pending events are lost" if self.lost_events else ""
+        return (f"rows saved: {kept}" if kept else "no row could be saved") + lost
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """`good` says of a row's columns whether they still mean something; ValueError, KeyError, TypeError mean no."""
+
+    name: str
+    columns: tuple[str, ...]
+    good: Callable[[_Fields], bool]
+
+
+def salvage(source: Path, target: sqlite3.Connection, *, node_id: str, now: Callable[[], float]) -> Salvaged:
+    """Reads `source` without changing it. sqlite3.Error: the target cannot be written, or the source is locked."""
+    rows: dict[str, int] = {}
+    counters: Counters | None = None
+    target.execute("BEGIN IMMEDIATE")
+    old = _readable(source)
+    if old is not None:
+        with closing(old):
+            counters = _counters(old)
+            rows = {table.name: _copy(old, target, table) for table in _TABLES}
+    lost = _continue_outbox(target, counters, node_id=node_id, now=now)
+    target.execute("COMMIT")
+    return Salvaged(rows, lost)
+
+
+def _readable(source: Path) -> sqlite3.Connection | None:
+    """The file with its -wal; alone, where that cannot be read; None where nothing can."""
+    for mode in ("mode=ro", "immutable=1"):
+        try:
+            connection = sqlite3.connect(f"file:{quote(str(source))}?{mode}", uri=True, isolation_level=None)
+        except sqlite3.Error:
+            continue
+        connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
+        try:
+            connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
+        except sqlite3.Error as error:
+            connection.close()
+            if is_locked(error):
+                raise
+        else:
+            return connection
+    return None
+
+
+def _counters(old: sqlite3.Connection) -> Counters | None:
+    try:
+        found = old.execute("SELECT value FROM meta WHERE key = 'outbox'").fetchone()
+        return Counters.decode(found[0]) if found else Counters()
+    except (sqlite3.Error, ValueError, KeyError, TypeError):
+        return None
+
+
+def _copy(old: sqlite3.Connection, target: sqlite3.Connection, table: _Table) -> int:
+    columns = ", ".join(table.columns)
+    places = ", ".join("?" * len(table.columns))
+    insert = f"INSERT OR IGNORE INTO {table.name} ({columns}) VALUES ({places})"  # noqa: S608  our own names
+    count = 0
+    for _, *values in _walk(old, table.name, columns):
+        if _means_something(table, values):
+            count += target.execute(insert, values).rowcount
+    return count
+
+
+def _means_something(table: _Table, values: list[Any]) -> bool:
+    try:
+        return table.good(dict(zip(table.columns, values, strict=True)))
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+def _walk(old: sqlite3.Connection, table: str, columns: str) -> Iterator[tuple[Any, ...]]:
+    """Every readable row: upwards until it breaks, then back down from the next place that can be read."""
+    upwards = f"SELECT rowid, {columns} FROM {table} WHERE rowid > ? ORDER BY rowid"  # noqa: S608  our own names
+    downwards = f"SELECT rowid, {columns} FROM {table} WHERE rowid > ? AND rowid < ? ORDER BY rowid DESC"  # noqa: S608
+    last = 0
+    while True:
+        try:
+            for row in old.execute(upwards, (last,)):
+                if row[0] <= last:
+                    break
+                last = row[0]
+                yield row
+            else:
+                return
+        except sqlite3.Error:
+            pass
+        landing = _next_readable(old, table, last)
+        with suppress(sqlite3.Error):
+            yield from old.execute(downwards, (last, _LAST_ROWID if landing is None else landing))
+        if landing is None:
+            return
+        last = landing - 1
+
+
+def _next_readable(old: sqlite3.Connection, table: str, last: int) -> int | None:
+    query = f"SELECT rowid FROM {table} WHERE rowid > ? ORDER BY rowid LIMIT 1"  # noqa: S608  our own names
+    step = 1
+    while last + step < _LAST_ROWID:
+        try:
+            found = old.execute(query, (last + step,)).fetchone()
+            return int(found[0]) if found and found[0] > last + step else None
+        except sqlite3.Error:
+            step *= 2
+    return None
+
+
+# ------------------------------------------------------------------ what a good row looks like
+
+
+def _good_event(row: _Fields) -> bool:
+    body = json.loads(row["body"])
+    same = body["seq"] == row["seq"] and body["eventId"] == row["event_id"] and body["type"] == row["type"]
+    return same and row["size"] == len(row["body"]) and isinstance(json.loads(row["channels"]), list)
+
+
+def _good_command(row: _Fields) -> bool:
+    document = json.loads(row["command"] if row["finished"] is None else row["result"])
+    return isinstance(row["id"], bytes) and isinstance(document["type"], str) and isinstance(row["copies"], int)
+
+
+_TABLES = (
+    _Table("servers", ("id", "document"), lambda row: isinstance(json.loads(row["document"]), dict)),
+    _Table("notes", ("key", "value"), lambda row: json.loads(row["value"]) is not Ellipsis),
+    _Table("denylist", ("jti", "expires"), lambda row: isinstance(row["jti"], bytes)),
+    _Table(
+        "journal",
+        ("arrival", "id", "fingerprint", "accepted", "begun", "finished", "expires", "copies", "command", "result"),
+        _good_command,
+    ),
+    _Table("outbox", ("seq", "event_id", "type", "rank", "size", "channels", "body"), _good_event),
+)
+
+
+# ------------------------------------------------------------------ the outbox goes on
+
+
+def _continue_outbox(
+    target: sqlite3.Connection, counters: Counters | None, *, node_id: str, now: Callable[[], float]
+) -> int:
+    """Sets the counters to what came over; an alert tells readers of pending events that did not. Answers how many."""
+    first, top = target.execute("SELECT MIN(seq), MAX(seq) FROM outbox").fetchone()
+    known = counters or Counters(delivered_seq=(first or 1) - 1)
+    delivered = known.delivered_seq
+    last = max(known.last_seq, top or 0, delivered)
+    extent = "SELECT COUNT(*), COALESCE(SUM(size), 0) FROM outbox WHERE seq > ?"
+    rows, size = target.execute(extent, (delivered,)).fetchone()
+    lost: int = max(0, known.pending_rows - rows)
+    outbox = Outbox(target, node_id=node_id, now=now, limits=LimitsConfig())
+    outbox.counters = replace(known, last_seq=last, pending_rows=rows, pending_bytes=size, dropped=None)
+    if lost:
+        outbox.announce(_gap(target, delivered, last, lost))
+    outbox.write_counters()
+    return lost
+
+
+def _gap(target: sqlite3.Connection, delivered: int, last: int, lost: int) -> Dropped:
+    """From the first number that is missing to the last one."""
+    first, previous = 0, delivered
+    to = delivered
+    for (seq,) in target.execute("SELECT seq FROM outbox WHERE seq > ? ORDER BY seq", (delivered,)):
+        if seq > previous + 1:
+            first, to = first or previous + 1, seq - 1
+        previous = seq
+    if last > previous:
+        first, to = first or previous + 1, last
+    return Dropped(first or last + 1, first or last + 1, to or last + 1, lost)
