@@ -265,12 +265,19 @@ class Container:
         """Keystrokes of an attach."""
         if self.engine.down or not self.body.get("OpenStdin"):
             return
+        echoed = b""
         for echo, line, signal in self._terminal.feed(data):
-            if self.process is None:
-                return
-            if self.tty:
-                self.output(echo)
+            echoed += echo
+            if line is None and signal is None:
+                continue
+            self._echo(echoed)
+            echoed = b""
             self._act(line, signal)
+        self._echo(echoed)
+
+    def _echo(self, data: bytes) -> None:
+        if self.tty and self.process is not None and data:
+            self.output(data)
 
     def _act(self, line: str | None, signal: str | None) -> None:
         process = self.process

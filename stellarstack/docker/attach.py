@@ -9,7 +9,7 @@ flood comes in few large pieces instead of many small ones. A key's echo is smal
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,13 @@ CLOSE_GRACE = 1.0
 
 # Four bytes of 255 in a row: with the default keys, Ctrl-P Ctrl-Q typed by a player would end the attach.
 _DETACH_KEYS = b"\xff,\xff,\xff,\xff"
-_PARAMS = {"stream": "1", "stdin": "1", "stdout": "1", "stderr": "1", "detachKeys": _DETACH_KEYS}
+_PARAMS: Mapping[str, str | bytes] = {
+    "stream": "1",
+    "stdin": "1",
+    "stdout": "1",
+    "stderr": "1",
+    "detachKeys": _DETACH_KEYS,
+}
 
 
 @dataclass(frozen=True, slots=True)
