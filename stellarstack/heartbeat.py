@@ -24,6 +24,7 @@ from stellarstack.tasks import Tasks, within
 T = TypeVar("T")
 VITALS_TIMEOUT = 5.0  # seconds for each vital sign, and never over a quarter of the interval
 NO_FIGURES = HostFigures(0.0, 0.0, 0, 0, 0.0, 0, 0, 0, 0, (0.0, 0.0, 0.0), 1, 0.0)
+GRACE = 1 / 30  # of the interval: at the border a heartbeat is due, whose answer may mend all
 DISK_FULL = 95.0  # percent of the state folder's file system, above which the node is degraded
 
 
@@ -46,7 +47,7 @@ class Heartbeat:
     """One beat at once and one every interval, until `stop`, whatever became of the last one.
 
     A heartbeat is missed where its PUBLISH was not answered within the interval; the time since the last good one is
-    judged by core.health at its exact borders, on the injected (monotonic) clock.
+    judged by core.health on the injected (monotonic) clock, one second (of an interval of 30) after each border.
     """
 
     _log = Logger()
@@ -190,7 +191,7 @@ class Heartbeat:
             self._border.cancel()
         config, now = self._config, self._clock.seconds()
         for after in (config.unhealthy_after, config.offline_after):
-            at = health.border(self._last_good, config.interval, after)
+            at = health.border(self._last_good, config.interval, after) + config.interval * GRACE
             if at > now:
                 self._border = self._clock.callLater(at - now, self._crossed)
                 return

@@ -8,9 +8,8 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import psutil
-from twisted.internet.interfaces import IReactorFromThreads
+from twisted.internet.interfaces import IReactorThreads
 from twisted.internet.threads import deferToThreadPool
-from twisted.python.threadpool import ThreadPool
 
 from stellarstack.core.figures import HostFigures
 
@@ -25,14 +24,13 @@ class HostProbe:
     made).
     """
 
-    def __init__(self, *, path: Path, reactor: IReactorFromThreads, pool: ThreadPool) -> None:
+    def __init__(self, *, path: Path, reactor: IReactorThreads) -> None:
         self._path = path
         self._reactor = reactor
-        self._pool = pool
         self._processor = ProcessorMeter(lambda: psutil.cpu_times()._asdict())
 
     async def figures(self) -> HostFigures:
-        return await deferToThreadPool(self._reactor, self._pool, self.measure)
+        return await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), self.measure)
 
     def measure(self) -> HostFigures:
         """The figures now. Blocks a few milliseconds."""
