@@ -1,0 +1,349 @@
+"""One server's terminal: the bridge between its container's PTY, its scrollback and all who watch or type."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from stellarstack.config import ConsoleConfig
+from stellarstack.console.fanout import FanOut, FanOutViewer
+from stellarstack.console.notes import Notes, Run, notes_from
+from stellarstack.console.readers import LineReaders
+from stellarstack.console.rejoin import Rejoin
+from stellarstack.console.scrollback import InThread, Scrollback
+from stellarstack.console.segments import Segments
+from stellarstack.core.frames import stats_frame, status_frame
+from stellarstack.core.log_join import Kept
+from stellarstack.core.messages import Json
+from stellarstack.core.records import PtySize, ServerStatus
+from stellarstack.core.streams import after_newline, orphans, readable
+from stellarstack.errors import EngineConflict, InvalidState
+from stellarstack.interfaces import Attachment, Engine, EventBus, HistoryPage, LineWatcher, ViewerWire, ViewRequest
+from stellarstack.tasks import Tasks, sleep
+
+_JOIN_WAIT, _JOIN_LOOK = 3.0, 0.05  # seconds that a viewer which saw more than we know waits for a join
+_LOOK_BACK = 65536  # bytes in which a line's start is looked for
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What every console of the node shares."""
+
+    engine: Engine
+    directory: Path
+    config: ConsoleConfig
+    bus: EventBus
+    node_id: str
+    clock: IReactorTime
+    tasks: Tasks
+    now: Callable[[], float]
+    in_thread: InThread
+
+
+class _Sink:
+    """One attach's output; what an attach that was replaced still says is not heard."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def output_received(self, data: bytes) -> None:
+        self._console.output_from(self, data)
+
+    def output_ended(self) -> None:
+        self._console.attach_ended(self)
+
+
+class Console:
+    """See ServerConsole and ConsoleFeed in interfaces.py, both of which this is."""
+
+    _log = Logger()
+
+    def __init__(self, server_id: str, status: ServerStatus, around: Surroundings) -> None:
+        self._server_id = server_id
+        self._status = status
+        self._around = around
+        self._segments = Segments(around.directory / server_id, around.config.scrollback)
+        self._notes = Notes()
+        self._noting = False
+        self._scrollback = Scrollback(
+            server_id=server_id, segments=self._segments, clock=around.clock, tasks=around.tasks,
+            in_thread=around.in_thread,
+        )  # fmt: skip
+        self._readers = LineReaders(
+            server_id=server_id, node_id=around.node_id, bus=around.bus, publish=around.config.publish_logs,
+            clock=around.clock, now=around.now,
+        )  # fmt: skip
+        self._fanout = self._new_fanout()
+        self._attachment: Attachment | None = None
+        self._sink: _Sink | None = None
+        self._container: str | None = None
+        self._rejoin: Rejoin | None = None
+        self._closed = False
+        self._discarded = False
+
+    def _new_fanout(self) -> FanOut:
+        around = self._around
+        return FanOut(
+            past=self, cap=around.config.viewer_buffer, clock=around.clock, now=around.now, end=self._scrollback.end
+        )
+
+    async def load(self) -> None:
+        """Takes up what an earlier daemon kept."""
+        found = await self._around.in_thread(self._segments.notes)
+        self._notes = notes_from(found if isinstance(found, dict) else {})
+        await self._scrollback.load(self._notes.end)
+        self._fanout = self._new_fanout()
+
+    # ---------------------------------------------------------------- the PTY
+
+    @property
+    def attached(self) -> bool:
+        return self._attachment is not None
+
+    async def attach(self, container: str, *, rejoin: bool = False) -> None:
+        """See ServerConsole.attach. DockerUnavailable or a subclass: nothing is attached."""
+        self._let_go()
+        sink = self._sink = _Sink(self)
+        joining = self._new_rejoin(container) if rejoin else None
+        if joining is None:
+            self._begin_run(container)
+            await self._save_notes()
+        self._rejoin = joining
+        self._container = container
+        try:
+            attachment = await self._around.engine.attach(container, sink)
+        except BaseException:
+            if self._sink is sink:
+                self._sink = self._rejoin = None
+            raise
+        if self._sink is not sink:  # ended at once, replaced or discarded meanwhile
+            attachment.close()
+        else:
+            self._attachment = attachment
+        if joining is not None:
+            await self._join(joining)
+
+    def _let_go(self) -> None:
+        if self._rejoin is not None:
+            self._rejoin.give_up()
+        attachment, self._attachment, self._sink, self._rejoin = self._attachment, None, None, None
+        if attachment is not None:
+            attachment.close()
+
+    def _begin_run(self, container: str) -> None:
+        self._fanout.flush()
+        self._readers.run_ended()
+        self._notes.begin_run(Run(self._scrollback.end, container, self._around.now()), self._scrollback.first)
+
+    def output_from(self, sink: _Sink, data: bytes) -> None:
+        """A piece of the PTY's output."""
+        if sink is not self._sink or not data:
+            return
+        if self._rejoin is not None and not self._rejoin.over:
+            self._rejoin.held_back(data)
+        else:
+            self._output(data)
+
+    def attach_ended(self, sink: _Sink) -> None:
+        """The PTY is gone: the run is over, or the engine let go of it."""
+        if sink is not self._sink:
+            return
+        self._attachment = self._sink = None
+        if self._rejoin is not None:
+            self._rejoin.attach_ended()
+        self._fanout.flush()
+
+    def _output(self, data: bytes) -> None:
+        self._scrollback.append(data)
+        self._fanout.output(data)
+        self._readers.feed(data)
+
+    def type(self, data: bytes) -> None:
+        if self._attachment is None:
+            raise InvalidState("the server does not run: nobody reads what is typed")
+        self._attachment.write(data)
+
+    async def resize(self, size: PtySize) -> None:
+        if (size, True) == (self._notes.size, self._notes.resized):
+            return
+        self._notes.size, self._notes.resized = size, True
+        await self._save_notes()
+        await self.resize_pty()
+
+    async def resize_pty(self) -> None:
+        """See ServerConsole.resize_pty. A container that does not run is no error."""
+        if self._container is None or self._attachment is None:
+            return
+        try:
+            await self._around.engine.resize(self._container, self._notes.size)
+        except EngineConflict:
+            self._log.debug("the terminal of {server} does not run yet", server=self._server_id)
+
+    # ---------------------------------------------------------------- taking up again
+
+    def _new_rejoin(self, container: str) -> Rejoin:
+        kept, counted = self._kept_of(container)
+        around = self._around
+        return Rejoin(
+            container=container, kept=kept, counted=counted, engine=around.engine, clock=around.clock,
+            in_thread=around.in_thread, append=self._output, gap=self._unknown_gap,
+        )  # fmt: skip
+
+    def _kept_of(self, container: str) -> tuple[Kept, bool]:
+        """What the scrollback has of the container's run; whether it is known how much came before that."""
+        run = self._notes.runs[-1] if self._notes.runs else None
+        if run is None or run.container != container:
+            self._begin_run(container)
+            return Kept(b"", 0), True
+        tail, end = self._scrollback.tail(), self._scrollback.end
+        gaps = [gap for gap in self._notes.gaps if gap >= run.offset]
+        begins = max(end - len(tail), gaps[-1] if gaps else run.offset)
+        tail = tail[len(tail) - (end - begins) :]
+        return Kept(tail, begins - run.offset + (1 if gaps else 0)), not gaps
+
+    async def _join(self, joining: Rejoin) -> None:
+        await self._save_notes()
+        await joining.catch_up()
+        if not joining.over:
+            following = self._around.tasks.spawn("console join", joining.follow())
+            following.addBoth(lambda _: joining.give_up() if not self._closed else None)
+
+    def _unknown_gap(self) -> None:
+        self._fanout.flush()
+        if self._notes.add_gap(self._scrollback.end):
+            self._fanout.unknown_gap()
+            self._around.tasks.spawn("console notes", self._save_notes())
+
+    async def _save_notes(self) -> None:
+        if self._discarded:
+            return
+        self._notes.end = self._scrollback.end
+        try:
+            await self._around.in_thread(self._segments.note, self._notes.to_json())
+        except OSError as error:
+            self._log.error("notes on {server}'s console not kept: {reason}", server=self._server_id, reason=str(error))
+
+    # ---------------------------------------------------------------- the household
+
+    def watch(self, watcher: LineWatcher) -> Callable[[], None]:
+        return self._readers.watch(watcher)
+
+    def set_status(self, status: ServerStatus) -> None:
+        if status is not self._status:
+            self._status = status
+            self._fanout.notice(self.status_frame())
+
+    def send_stats(self, metrics: Mapping[str, Json]) -> None:
+        if len(self._fanout):
+            self._fanout.notice(stats_frame(metrics), stats=True)
+
+    def tail(self, lines: int) -> list[str]:
+        rows = self._scrollback.tail().split(b"\n")
+        if rows and not rows[-1]:
+            rows.pop()
+        return [readable(row) for row in rows[-lines:]] if lines > 0 else []
+
+    # ---------------------------------------------------------------- viewers
+
+    async def reaches(self, offset: int) -> bool:
+        until = self._around.clock.seconds() + _JOIN_WAIT
+        while offset > self._scrollback.end and self._rejoin is not None and not self._rejoin.over:
+            if self._around.clock.seconds() >= until:
+                break
+            await sleep(self._around.clock, _JOIN_LOOK)
+        return offset <= self._scrollback.end
+
+    async def view(self, request: ViewRequest, wire: ViewerWire) -> FanOutViewer:
+        """See ConsoleFeed.view. InvalidState: the console was discarded meanwhile."""
+        missed = None
+        if request.since is None:
+            start = await self._line_start(request.scrollback)
+        else:
+            start = max(request.since, self._scrollback.first)
+            missed = request.since if request.since < start else None
+        if self._closed:
+            raise InvalidState("the console is closed")
+        start = self._border(min(max(start, self._scrollback.first), self._scrollback.end), request)
+        viewer = self._fanout.join(wire, request.encoding, request.stats, start)
+        wire.ready(start, self._fanout.newest(request.encoding), self._status)
+        if missed is not None:
+            viewer.tell_gap(missed)
+        self._around.tasks.spawn("console replay", viewer.replay())
+        return viewer
+
+    def _border(self, start: int, request: ViewRequest) -> int:
+        newest = self._fanout.newest(request.encoding)
+        if start <= newest:
+            return start
+        if request.since is None:
+            return newest
+        self._fanout.flush()  # it has seen a part of an unfinished character
+        return start
+
+    async def _line_start(self, scrollback: int) -> int:
+        end, first = self._scrollback.end, self._scrollback.first
+        start = max(first, end - scrollback)
+        if start >= end or start == 0:
+            return start
+        begins, data = await self._scrollback.read(start - (start > first), min(_LOOK_BACK, scrollback + 1))
+        if start == first or begins > start:
+            return begins + orphans(data)
+        return begins + after_newline(data) if data[:1] != b"\n" else start
+
+    async def history(self, before: int | None, limit: int) -> HistoryPage:
+        """See ConsoleFeed.history. It begins at a character's border where that is known."""
+        end = self._scrollback.end if before is None else min(before, self._scrollback.end)
+        start = max(self._scrollback.first, end - limit)
+        parts: list[bytes] = []
+        at = begins = start
+        while at < end:
+            at, part = await self._scrollback.read(at, end - at)
+            if at > begins + sum(map(len, parts)):  # what was before it is gone
+                begins, parts = at, []
+            part = part[: max(0, end - at)]
+            if not part:
+                break
+            parts.append(part)
+            at += len(part)
+        data = b"".join(parts)
+        skip = orphans(data) if begins > self._scrollback.first and len(data) > 3 else 0
+        return HistoryPage(begins + skip, data[skip:], self._scrollback.first)
+
+    # ---------------------------------------------------------------- what replay asks
+
+    async def read(self, start: int, limit: int) -> tuple[int, bytes]:
+        return await self._scrollback.read(start, limit)
+
+    def gap_after(self, offset: int) -> int | None:
+        return next((gap for gap in self._notes.gaps if gap >= offset), None)
+
+    def status_frame(self) -> bytes:
+        return status_frame(self._status.value)
+
+    # ---------------------------------------------------------------- the end
+
+    async def stop(self) -> None:
+        """The daemon stops: the game goes on, what it said so far is kept."""
+        self._close(1001, "the daemon stops")
+        await self._scrollback.save()
+        await self._save_notes()
+
+    async def discard(self) -> None:
+        """The server is gone, and its scrollback with it."""
+        self._discarded = True
+        self._close(4404, "the server was deleted")
+        self._scrollback.close()
+        await self._around.in_thread(self._segments.remove)
+
+    def _close(self, code: int, reason: str) -> None:
+        self._closed = True
+        if self._rejoin is not None:
+            self._rejoin.abandon()
+        self._rejoin = None
+        self._let_go()
+        self._readers.close()
+        self._fanout.close(code, reason)

@@ -1,0 +1,89 @@
+"""All consoles of the node, by server id."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThreadPool
+
+from stellarstack.config import ConsoleConfig
+from stellarstack.console.console import Console, Surroundings
+from stellarstack.console.scrollback import InThread
+from stellarstack.core.records import ServerStatus
+from stellarstack.errors import InvalidPayload
+from stellarstack.interfaces import Engine, EventBus
+from stellarstack.tasks import Tasks
+
+_SERVER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
+
+
+class Consoles:
+    """See Consoles and ConsoleFeeds in interfaces.py, both of which this is. `directory` holds a folder a server.
+
+    `in_thread` runs what blocks; the reactor's own thread pool where it is None.
+    """
+
+    def __init__(
+        self, *, engine: Engine, directory: Path, config: ConsoleConfig, bus: EventBus, node_id: str, reactor: Any,
+        tasks: Tasks, now: Callable[[], float] = time.time, in_thread: InThread | None = None,
+    ) -> None:  # fmt: skip
+        self._around = Surroundings(
+            engine=engine, directory=directory, config=config, bus=bus, node_id=node_id, clock=reactor, tasks=tasks,
+            now=now, in_thread=in_thread or _pool_of(reactor),
+        )  # fmt: skip
+        self._consoles: dict[str, Console] = {}
+        self._opening: dict[str, list[Deferred[None]]] = {}
+
+    async def open(self, server_id: str, status: ServerStatus) -> Console:
+        """See interfaces.Consoles.open. InvalidPayload: no server can have this id."""
+        if not _SERVER_ID.fullmatch(server_id):
+            raise InvalidPayload(f"{server_id[:64]!r} is no server id")
+        while server_id in self._opening:
+            waiting: Deferred[None] = Deferred()
+            self._opening[server_id].append(waiting)
+            await waiting
+        console = self._consoles.get(server_id)
+        if console is None:
+            console = await self._load(server_id, status)
+        return console
+
+    async def _load(self, server_id: str, status: ServerStatus) -> Console:
+        self._opening[server_id] = []
+        try:
+            console = Console(server_id, status, self._around)
+            await console.load()
+            self._consoles[server_id] = console
+        finally:
+            for waiting in self._opening.pop(server_id):
+                waiting.callback(None)
+        return console
+
+    def feed(self, server_id: str) -> Console | None:
+        """The console of a server, for a viewer; None: there is none."""
+        return self._consoles.get(server_id)
+
+    async def discard(self, server_id: str) -> None:
+        """See interfaces.Consoles.discard. One that was never opened here is removed too."""
+        if not _SERVER_ID.fullmatch(server_id):
+            return
+        console = await self.open(server_id, ServerStatus.STOPPED)
+        self._consoles.pop(server_id, None)
+        await console.discard()
+
+    async def stop(self) -> None:
+        """Lets go of every PTY and saves every scrollback; the games go on. To be called once, with no door open."""
+        consoles, self._consoles = self._consoles, {}
+        for console in consoles.values():
+            await console.stop()
+
+
+def _pool_of(reactor: Any) -> InThread:
+    def in_thread(work: Callable[..., object], *args: object) -> Awaitable[object]:
+        return deferToThreadPool(reactor, reactor.getThreadPool(), work, *args)
+
+    return in_thread

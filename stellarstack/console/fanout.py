@@ -1,0 +1,347 @@
+"""Shows one console's output to all who watch it: a frame is built once, and nobody waits for anybody.
+
+A viewer is *live* (each frame goes straight to its wire), *behind* (its wire is full; what comes meanwhile is kept
+once for all who are behind, `cap` bytes at most, and a viewer that fell out of that gets one `gap`), or in *replay*
+(it is shown scrollback, page by page as its wire takes it). The game is never paused (DESIGN, facts 20 and 21).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from stellarstack.core.frames import Encoding, binary_frame, gap_frame, output_frame
+from stellarstack.core.streams import unfinished
+from stellarstack.interfaces import ViewerWire
+
+_UNFINISHED_WAITS = 0.1  # seconds, PROTOCOL 8
+_PAGE = 65536
+_ITEM_WEIGHT = 128  # what an item costs at least, in bytes
+
+
+class Piece:
+    """Output as it came: bytes [offset, end). `held` unfinished bytes before it belong to its text, `back` do not."""
+
+    __slots__ = ("_data", "_held", "_json", "_raw", "back", "end", "offset", "timestamp")
+
+    def __init__(self, offset: int, held: bytes, data: bytes, back: int, timestamp: float) -> None:
+        self.offset = offset
+        self.end = offset + len(data)
+        self.back = back
+        self.timestamp = timestamp
+        self._held = held
+        self._data = data
+        self._raw: bytes | None = None
+        self._json: bytes | None = None
+
+    def frame(self, encoding: Encoding) -> bytes:
+        """Its frame, built at the first asking; empty where it has nothing to show in this encoding."""
+        if encoding is Encoding.RAW:
+            if self._raw is None:
+                self._raw = binary_frame(self._data) if self._data else b""
+            return self._raw
+        if self._json is None:
+            self._json = self._text_frame()
+        return self._json
+
+    def _text_frame(self) -> bytes:
+        whole = self._held + self._data if self._held else self._data
+        whole = whole[: len(whole) - self.back] if self.back else whole
+        if not whole:
+            return b""
+        start = self.offset - len(self._held)
+        return output_frame(whole.decode("utf-8", "replace"), start, start + len(whole), self.timestamp)
+
+    def after(self, encoding: Encoding) -> int:
+        """The offset up to which a viewer has seen the stream after this."""
+        return self.end - self.back if encoding is Encoding.JSON else self.end
+
+    @property
+    def weight(self) -> int:
+        return _ITEM_WEIGHT + max(len(self._data), len(self._json or b""))
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A frame that is the same in every encoding; `stats`: only for those who may read stats.
+
+    `in_past`: replay finds it by itself when it comes to its place.
+    """
+
+    text: bytes
+    stats: bool = False
+    in_past: bool = False
+
+    @property
+    def weight(self) -> int:
+        return _ITEM_WEIGHT + len(self.text)
+
+
+class _State(Enum):
+    REPLAY = "replay"
+    LIVE = "live"
+    BEHIND = "behind"
+    GONE = "gone"
+
+
+class Past(Protocol):
+    """Where replay takes its bytes from."""
+
+    async def read(self, start: int, limit: int) -> tuple[int, bytes]:
+        """As Scrollback.read."""
+
+    def gap_after(self, offset: int) -> int | None:
+        """The first place at or after `offset` where nobody knows what is missing."""
+
+    def status_frame(self) -> bytes: ...
+
+
+class FanOutViewer:
+    """One viewer's place in the stream; `at` is the offset up to which it has been shown."""
+
+    def __init__(self, *, fanout: FanOut, wire: ViewerWire, encoding: Encoding, stats: bool, at: int) -> None:
+        self._fanout = fanout
+        self.wire = wire
+        self.encoding = encoding
+        self.stats = stats
+        self.at = at
+        self.state = _State.REPLAY
+        self.next_item = 0
+        self._full = False
+        self._pumping = False
+        self._room: Deferred[None] | None = None
+
+    # ---------------------------------------------------------------- told by its wire
+
+    def full(self) -> None:
+        self._full = True
+
+    def free(self) -> None:
+        self._full = False
+        if self._room is not None:
+            room, self._room = self._room, None
+            room.callback(None)
+        elif self.state is _State.BEHIND and not self._pumping:
+            self._pump()
+
+    def tell_gap(self, start: int) -> None:
+        """Before anything is shown: what it asked for from `start` on is not kept any more."""
+        self.wire.write(gap_frame(start, self.at))
+
+    def leave(self) -> None:
+        if self.state is _State.GONE:
+            return
+        self.state = _State.GONE
+        self._fanout.left(self)
+        if self._room is not None:
+            room, self._room = self._room, None
+            room.callback(None)
+
+    # ---------------------------------------------------------------- told by the fan-out
+
+    def take(self, item: Piece | Notice, number: int) -> bool:
+        """A new item; answers whether it must be kept for this viewer."""
+        if self.state is _State.LIVE:
+            if not self._full:
+                self._show(item)
+                return False
+            self.state, self.next_item = _State.BEHIND, number
+        elif self.state is _State.REPLAY and isinstance(item, Notice) and not item.in_past:
+            self._show(item)
+        return self.state is _State.BEHIND
+
+    def _show(self, item: Piece | Notice) -> None:
+        if isinstance(item, Notice):
+            if self.stats or not item.stats:
+                self.wire.write(item.text)
+            return
+        self.at = item.after(self.encoding)
+        frame = item.frame(self.encoding)
+        if frame:
+            self.wire.write(frame)
+
+    def _pump(self) -> None:
+        """There is room again: on with what was kept, or over what was not."""
+        self._pumping = True
+        try:
+            if self.next_item < self._fanout.oldest_kept:
+                self._jump()
+            while self.state is _State.BEHIND and not self._full:
+                item = self._fanout.kept(self.next_item)
+                if item is None:
+                    self.state = _State.LIVE
+                    break
+                self.next_item += 1
+                self._show(item)
+        finally:
+            self._pumping = False
+
+    def _jump(self) -> None:
+        newest = self._fanout.newest(self.encoding)
+        if newest > self.at:
+            self.wire.write(gap_frame(self.at, newest))
+            self.at = newest
+        self.wire.write(self._fanout.past.status_frame())
+        self.state = _State.LIVE
+
+    # ---------------------------------------------------------------- replay
+
+    async def replay(self) -> None:
+        """Shows scrollback from `at` on, until there is nothing more to read: then the viewer is live."""
+        asked_for = self._fanout.newest(self.encoding)
+        while self.state is _State.REPLAY:
+            if self._full:
+                self._room = Deferred()
+                await self._room
+                continue
+            newest = self._fanout.newest(self.encoding)
+            if self.at >= asked_for and newest - self.at > self._fanout.cap:
+                return self._jump()
+            unknown = self._fanout.past.gap_after(self.at)
+            if unknown == self.at and self._unknown_seen != unknown:
+                self._unknown_seen = unknown
+                self.wire.write(gap_frame(self.at, None))
+                continue
+            if unknown == self.at:
+                unknown = self._fanout.past.gap_after(self.at + 1)
+            if self.at >= newest:
+                self.state = _State.LIVE
+                return None
+            limit = min(_PAGE, newest - self.at, (newest if unknown is None else unknown) - self.at)
+            start, data = await self._fanout.past.read(self.at, limit)
+            if self.state is _State.REPLAY:
+                self._show_page(start, data[: max(0, newest - start)], unknown)
+        return None
+
+    _unknown_seen: int | None = None
+
+    def _show_page(self, start: int, data: bytes, unknown: int | None) -> None:
+        if start > self.at:
+            self.wire.write(gap_frame(self.at, start))
+            self.at = start
+            return  # and read again: what follows may have a limit of its own
+        if self.encoding is Encoding.RAW:
+            self.at += len(data)
+            self.wire.write(binary_frame(data))
+            return
+        back = unfinished(data)
+        final = self.at + len(data) in (self._fanout.newest(self.encoding), unknown)
+        if back and back < len(data) and not final:
+            data = data[: len(data) - back]
+        start, self.at = self.at, self.at + len(data)
+        self.wire.write(output_frame(data.decode("utf-8", "replace"), start, self.at, self._fanout.now()))
+
+
+class FanOut:
+    """All viewers of one console. `cap`: bytes kept for those whose wire is full."""
+
+    def __init__(self, *, past: Past, cap: int, clock: IReactorTime, now: Callable[[], float], end: int) -> None:
+        self.past = past
+        self.cap = cap
+        self.now = now
+        self._clock = clock
+        self._end = end
+        self._held = b""
+        self._held_timer: IDelayedCall | None = None
+        self._viewers: tuple[FanOutViewer, ...] = ()
+        self._items: deque[tuple[Piece | Notice, int]] = deque()  # and what each weighed when it came
+        self._items_weight = 0
+        self._number = 0  # of the next item
+
+    def __len__(self) -> int:
+        return len(self._viewers)
+
+    # ---------------------------------------------------------------- output
+
+    def output(self, data: bytes) -> None:
+        """The next bytes of the terminal."""
+        tail = self._held + data[-4:] if len(data) < 4 else data[-4:]
+        back = unfinished(tail)
+        piece = Piece(self._end, self._held, data, back, self.now())
+        self._end += len(data)
+        self._held = tail[len(tail) - back :] if back else b""
+        self._wait_for_rest(fresh=True)
+        self._send(piece)
+
+    def _wait_for_rest(self, *, fresh: bool) -> None:
+        if self._held_timer is not None and fresh:
+            self._held_timer.cancel()
+            self._held_timer = None
+        if self._held and self._held_timer is None:
+            self._held_timer = self._clock.callLater(_UNFINISHED_WAITS, self.flush)
+
+    def flush(self) -> None:
+        """Shows an unfinished character as it is: it waited long enough, or nothing comes any more."""
+        if self._held_timer is not None and self._held_timer.active():
+            self._held_timer.cancel()
+        self._held_timer = None
+        if self._held:
+            held, self._held = self._held, b""
+            self._send(Piece(self._end, held, b"", 0, self.now()))
+
+    def notice(self, text: bytes, *, stats: bool = False) -> None:
+        """A frame for every viewer."""
+        self._send(Notice(text, stats))
+
+    def unknown_gap(self) -> None:
+        """Nobody knows what is missing here; output goes on."""
+        self.flush()
+        self._send(Notice(gap_frame(self._end, None), in_past=True))
+
+    def _send(self, item: Piece | Notice) -> None:
+        keep = False
+        for viewer in self._viewers:
+            if viewer.take(item, self._number):
+                keep = True
+        self._number += 1
+        if keep:
+            self._keep(item)
+        elif self._items:
+            self._items.clear()
+            self._items_weight = 0
+
+    def _keep(self, item: Piece | Notice) -> None:
+        self._items.append((item, item.weight))
+        self._items_weight += item.weight
+        behind = [viewer.next_item for viewer in self._viewers if viewer.state is _State.BEHIND]
+        needed = min((number for number in behind if number >= self.oldest_kept), default=self._number)
+        while self._items and (self._items_weight > self.cap or self.oldest_kept < needed):
+            self._items_weight -= self._items.popleft()[1]
+
+    @property
+    def oldest_kept(self) -> int:
+        """The number of the oldest item that is kept."""
+        return self._number - len(self._items)
+
+    def kept(self, number: int) -> Piece | Notice | None:
+        """An item that is kept; None: it is still to come."""
+        return self._items[number - self.oldest_kept][0] if number < self._number else None
+
+    def newest(self, encoding: Encoding) -> int:
+        """The end of the stream as a viewer of this encoding sees it: at a character's border in JSON."""
+        return self._end - len(self._held) if encoding is Encoding.JSON else self._end
+
+    # ---------------------------------------------------------------- viewers
+
+    def join(self, wire: ViewerWire, encoding: Encoding, stats: bool, at: int) -> FanOutViewer:
+        """A new viewer, in replay from `at` on: `replay` is to be run."""
+        viewer = FanOutViewer(fanout=self, wire=wire, encoding=encoding, stats=stats, at=at)
+        self._viewers = (*self._viewers, viewer)
+        return viewer
+
+    def left(self, viewer: FanOutViewer) -> None:
+        self._viewers = tuple(other for other in self._viewers if other is not viewer)
+
+    def close(self, code: int, reason: str) -> None:
+        """The console is gone."""
+        for viewer in self._viewers:
+            viewer.leave()
+            viewer.wire.close(code, reason)
+        if self._held_timer is not None and self._held_timer.active():
+            self._held_timer.cancel()

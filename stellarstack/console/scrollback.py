@@ -1,0 +1,184 @@
+"""The memory of one console: its newest bytes in RAM, about `limit` on disk, every byte with its offset for good."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from stellarstack.console.segments import Segments
+from stellarstack.tasks import Tasks, sleep
+
+RECENT = 256 * 1024  # bytes always in memory
+_BATCH = 256 * 1024  # unsaved bytes that are written at once
+_BATCH_AFTER = 0.05  # seconds that others wait
+_BACKLOG, _BACKLOG_FAILING = 8 << 20, 1 << 20  # unsaved bytes at most; above, the oldest are given up
+_RETRY_FIRST, _RETRY_MOST = 1.0, 30.0
+
+
+class InThread(Protocol):
+    """Runs blocking work away from the reactor."""
+
+    def __call__(self, work: Callable[..., object], *args: object) -> Awaitable[object]: ...
+
+
+class Scrollback:
+    """Bytes [first, end). `append` never blocks; a thread writes them in batches."""
+
+    _log = Logger()
+
+    def __init__(
+        self, *, server_id: str, segments: Segments, clock: IReactorTime, tasks: Tasks, in_thread: InThread
+    ) -> None:  # fmt: skip
+        self._server_id = server_id
+        self._segments = segments
+        self._clock = clock
+        self._tasks = tasks
+        self._in_thread = in_thread
+        self._recent = bytearray()
+        self._recent_start = 0
+        self._saved = 0  # up to here it is on disk
+        self._first = 0
+        self._writing = False
+        self._timer: IDelayedCall | None = None
+        self._retry = 0.0  # seconds; 0 while the disk takes what it is given
+        self._closed = False
+        self.end = 0
+
+    @property
+    def first(self) -> int:
+        """The oldest byte kept."""
+        return self._first
+
+    async def load(self, floor: int) -> None:
+        """Finds what an earlier daemon kept; offsets go on from there, never below `floor`."""
+        try:
+            await self._in_thread(self._segments.load, floor)
+            start, recent = self._segments.first, b""
+            if self._segments.end > start:
+                _, recent = await self._read(max(start, self._segments.end - RECENT), RECENT)
+        except OSError as error:
+            self._log.warn("scrollback of {server} cannot be read: {reason}", server=self._server_id, reason=str(error))
+            start, recent = floor, b""
+        self._saved = self.end = max(floor, self._segments.end)
+        if len(recent) < min(RECENT, self.end - start):
+            recent = b""
+        self._recent_start = self.end - len(recent)
+        self._recent = bytearray(recent)
+        self._first = start if self._segments.end == self.end and self._segments.end > start else self.end
+
+    async def _read(self, start: int, limit: int) -> tuple[int, bytes]:
+        found = await self._in_thread(self._segments.read, start, limit)
+        assert isinstance(found, tuple)
+        return found
+
+    def append(self, data: bytes) -> None:
+        """The next bytes of the terminal."""
+        self._recent += data
+        self.end += len(data)
+        unsaved = self.end - self._saved
+        if unsaved > (_BACKLOG_FAILING if self._retry else _BACKLOG):
+            self._give_up_oldest()
+        self._trim()
+        if self._writing or self._retry or self._closed:
+            return
+        if unsaved >= _BATCH:
+            self._write()
+        elif self._timer is None:
+            self._timer = self._clock.callLater(_BATCH_AFTER, self._write)
+
+    def _trim(self) -> None:
+        cut = min(self.end - RECENT, self._saved) - self._recent_start
+        if cut >= RECENT:
+            del self._recent[:cut]
+            self._recent_start += cut
+
+    def _give_up_oldest(self) -> None:
+        cut = self.end - RECENT - self._recent_start
+        del self._recent[:cut]
+        self._recent_start += cut
+        self._first = self._saved = self._recent_start
+        self._log.warn(
+            "the disk is too slow for the scrollback of {server}: its past is given up", server=self._server_id
+        )
+
+    def _write(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+        if not self._writing and self.end > self._saved:
+            self._writing = True
+            self._tasks.spawn("scrollback", self._write_batch())
+
+    async def _write_batch(self) -> None:
+        start, data = self._saved, bytes(memoryview(self._recent)[self._saved - self._recent_start :])
+        try:
+            await self._in_thread(self._segments.write, start, data)
+        except OSError as error:
+            self._failed(error)
+        else:
+            self._retry = 0.0
+            if self._saved >= start:
+                self._saved = max(self._saved, start + len(data))
+            if self._segments.end >= self._first:
+                self._first = max(self._first, self._segments.first)
+        finally:
+            self._writing = False
+        unsaved = self.end - self._saved
+        if unsaved and self._timer is None and not self._closed:
+            delay = self._retry or (0 if unsaved >= _BATCH else _BATCH_AFTER)
+            self._timer = self._clock.callLater(delay, self._write)
+
+    def _failed(self, error: OSError) -> None:
+        if not self._retry:
+            self._log.error(
+                "scrollback of {server} is not written: {reason}", server=self._server_id, reason=str(error)
+            )
+        self._retry = min(_RETRY_MOST, self._retry * 2 or _RETRY_FIRST)
+
+    def recent(self, start: int, limit: int) -> bytes | None:
+        """Bytes from `start` on, `limit` at most, where they are in memory; None where they are not."""
+        if start < self._recent_start:
+            return None
+        at = start - self._recent_start
+        return bytes(memoryview(self._recent)[at : at + limit])
+
+    def tail(self) -> bytes:
+        """The newest bytes, up to 256 KiB."""
+        return self.recent(max(self._recent_start, self.end - RECENT), RECENT) or b""
+
+    async def read(self, start: int, limit: int) -> tuple[int, bytes]:
+        """Bytes from `start` on and where they begin (later, where `start` is not kept); `limit` at most, often fewer.
+
+        None at all only where `start` is at the end.
+        """
+        start = max(start, self._first)
+        found = self.recent(start, limit)
+        if found is not None:
+            return start, found
+        try:
+            begins, data = await self._read(start, min(limit, self._saved - start))
+        except OSError:
+            begins, data = start, b""
+        if data and begins >= self._first:
+            return begins, data
+        start = max(start, self._recent_start)  # lost on the disk: what is in memory is all there is
+        return start, self.recent(start, limit) or b""
+
+    async def save(self) -> None:
+        """Writes what is not yet on disk; for an ordered stop."""
+        self.close()
+        while self._writing:
+            await sleep(self._clock, _BATCH_AFTER)
+        if self.end > self._saved:
+            self._writing = True
+            await self._write_batch()
+
+    def close(self) -> None:
+        """No more writes by itself."""
+        self._closed = True
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
