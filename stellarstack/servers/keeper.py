@@ -90,11 +90,12 @@ class Keeper:
         if self._first and self._rebooted:
             cause = StatusReason.DOCKER_RESTART
         for server in self._household.all():
+            told = server.told
             try:
                 await self._reconcile(server, cause)
             except StellarError as error:
                 self._log.warn("{server} could not be reconciled: {reason}", server=server.id, reason=str(error))
-            if self._first:
+            if self._first and server.told == told:
                 server.tell()
         await self._tell_strangers()
         self._first = False

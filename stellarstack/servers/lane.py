@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -36,7 +36,7 @@ class Work:
 
     name: str
     perform: Callable[[Step], Awaitable[Mapping[str, Json]]]
-    settle: Callable[[Outcome], Awaitable[None]]
+    settle: Callable[[Outcome], Coroutine[Any, Any, None]]
     note_begin: Callable[[], Awaitable[None]]
     expires_at: float | None = None
     yields: bool = False

@@ -34,7 +34,7 @@ from stellarstack.servers.surroundings import Surroundings
 
 
 class Operations:
-    """`node_info` and `revoke` are the daemon's: its facts, its consoles' sessions. `queue` is Dispatch.add_internal."""
+    """`node_info` and `revoke` are the daemon's: its facts, its sessions. `queue` is Dispatch.add_internal."""
 
     def __init__(
         self,
@@ -112,10 +112,9 @@ class Operations:
     def _stopped(self, server: Server, timeout: float | None) -> Deferred[None]:
         """Fires when the server's lane has stopped it, or could not."""
         done: Deferred[None] = Deferred()
-        self._queue(
-            server.id,
-            "stop before the end",
-            lambda step: stopping.stop(server, step, timeout),
-            lambda _: done.callback(None),
-        )
+
+        async def stop(step: Step) -> Mapping[str, Json]:
+            return await stopping.stop(server, step, timeout)
+
+        self._queue(server.id, "stop before the end", stop, lambda _: done.callback(None))
         return done

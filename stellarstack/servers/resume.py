@@ -44,7 +44,7 @@ def sort_out(entries: Iterable[JournalEntry], household: Household) -> Resumed:
         if entry.begun is None:
             again.append((entry.command, request, False))
         elif isinstance(request, _NOT_TWICE):
-            text = f"{entry.command.type} was under way when the daemon died; look at the result and send it anew if needed"
+            text = f"{entry.command.type} was under way when the daemon died; send it anew if it is still wanted"
             lost.append((entry.command, Interrupted(text)))
         else:
             again.append((_undated(entry.command), _rest_of(request, entry.begun, household), True))

@@ -50,6 +50,7 @@ class Server:
         self._ends: list[Deferred[None]] = []
         self._oom_container: str | None = None
         self._retired = False
+        self.told = 0
 
     # ------------------------------------------------------------------ facts
 
@@ -102,7 +103,8 @@ class Server:
         """A new container is about to be made and started."""
         self.killing = False
         self._oom_container = None
-        self.keep(replace(self.record, wanted=True))
+        # late words about the last run's container no longer concern us
+        self.keep(replace(self.record, wanted=True, container_id=None))
         self.moved(self.lifecycle.start_began())
 
     def rest(self) -> None:
@@ -136,6 +138,7 @@ class Server:
 
     def tell(self) -> None:
         """Sends `server.status` with what is so now."""
+        self.told += 1
         around, code = self.around, None if self.status.has_process else self.record.exit_code
         event = server_status(self.id, around.node_id, around.now(), self.status, self.record.reason, code)
         around.tasks.spawn("server.status", around.bus.emit(event))
@@ -184,13 +187,13 @@ class Server:
         exit_code = state.exit_code if state is not None and ran else None
         reason = self._reason(state, cause)
         self.around.gauges.untrack(self.id)
-        if self.watch is not None:
-            self.watch.close()
-            self.watch = None
         transition = self.lifecycle.exited(exit_code, reason)
         self.started_at = None
         self.moved(transition)
         self._log.info("{server} ended with {code}: {now}", server=self.id, code=exit_code, now=self.status.value)
+        watch, self.watch = self.watch, None
+        if watch is not None:
+            watch.close()  # who waits for it looks at the state as it is now
         waiting, self._ends = self._ends, []
         for end in waiting:
             end.callback(None)

@@ -1,0 +1,184 @@
+"""A whole household in memory: real lanes, dispatch, keeper and intake over a fake engine, store and clock."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from stellarstack.auth.signing import CommandAuthority
+from stellarstack.bus import Bus
+from stellarstack.config import DockerConfig
+from stellarstack.core.messages import Json, Origin
+from stellarstack.core.records import record_from
+from stellarstack.core.requests import ConsoleRevoke, Request
+from stellarstack.errors import StellarError
+from stellarstack.servers.blueprints import BlueprintShelf
+from stellarstack.servers.create import Arrivals
+from stellarstack.servers.dispatch import Dispatch
+from stellarstack.servers.household import Household
+from stellarstack.servers.intake import CommandIntake
+from stellarstack.servers.keeper import Keeper
+from stellarstack.servers.operations import Operations
+from stellarstack.servers.resume import sort_out
+from stellarstack.servers.subnets import SubnetPool
+from stellarstack.servers.surroundings import Surroundings
+from stellarstack.tasks import Tasks
+from tests.fake_container import Program
+from tests.fake_engine import FakeEngine
+from tests.fakes import FakeConsoles, FakeGauges, MemoryStore, at_once
+
+NODE = "node_test"
+GAME: dict[str, Json] = {
+    "id": "game",
+    "name": "Game",
+    "docker": {"image": "test/game:1", "stop_command": "stop", "stop_timeout": 30},
+    "resources": {"memory": 64, "cpu": 0.5, "disk": 64, "pids": 64},
+    "startup": {"command": "./game", "readyCheck": {"type": "log", "pattern": "Done", "timeout": 60}},
+    "crash": {"restart": False},
+}
+
+
+class World:
+    """One daemon's brain. `restart` makes a second one over the same engine and store, as after a kill -9."""
+
+    def __init__(self, root: Path, program: Program | None = None) -> None:
+        self.root = root
+        self.clock = Clock()
+        self.clock.advance(1_700_000_000)
+        self.engine = FakeEngine(clock=self.clock)
+        self.engine.add_image("test/game:1", program or Program(output="loading\nDone\n", replies={"stop": 0}))
+        self.store = MemoryStore(NODE, self.clock.seconds)
+        self.number = 0
+        self.draining = False
+        self.build()
+
+    def build(self) -> None:
+        """The rooms, wired as daemon.py does."""
+        self.tasks, self.gauges, self.finished = Tasks(), FakeGauges(), list[Request]()
+        self.links: list[tuple[bool, StellarError | None]] = []
+        self.consoles = FakeConsoles(self.engine)
+        self.bus = Bus(node_id=NODE, store=self.store, clock=self.clock)
+        self.household = Household(draining=lambda: self.draining, on_end=lambda *ended: self.keeper.ended(*ended))
+        around = self.around = Surroundings(
+            node_id=NODE, engine=self.engine, store=self.store, bus=self.bus, consoles=self.consoles,
+            gauges=self.gauges, docker=DockerConfig(), servers_root=self.root / "servers", state_root=self.root,
+            clock=self.clock, now=self.clock.seconds, tasks=self.tasks, threads=at_once,
+            subnets=SubnetPool(
+                engine=self.engine, pool=IPv4Network("10.213.0.0/16"), threads=at_once, held=self.household.subnets
+            ),
+        )  # fmt: skip
+        shelf = BlueprintShelf(self.root / "blueprints", at_once)
+        operations = Operations(
+            household=self.household,
+            arrivals=Arrivals(household=self.household, around=around, shelf=shelf),
+            around=around,
+            node_info=self._node_info,
+            revoke=self._revoke,
+            queue=lambda *work: self.dispatch.add_internal(*work),
+        )
+        self.dispatch = Dispatch(
+            operations=operations, finished=self.finished.append, bus=self.bus, store=self.store, node_id=NODE,
+            now=self.clock.seconds, tasks=self.tasks, parallel=16, lane_length=64,
+        )  # fmt: skip
+        self.keeper = Keeper(
+            household=self.household, around=around, changed=self._changed, add_internal=self.dispatch.add_internal,
+            draining=lambda: self.draining, rebooted=False,
+        )  # fmt: skip
+        authority = CommandAuthority(keys={}, require_signed=False, node_id=NODE, now=self.clock.seconds)
+        self.intake = CommandIntake(
+            open_envelope=authority.open_envelope, submit=self.dispatch.submit, bus=self.bus, node_id=NODE,
+            clock=self.clock, now=self.clock.seconds, tasks=self.tasks,
+        )  # fmt: skip
+
+    def start(self) -> None:
+        """Takes the servers in and follows the engine."""
+        for document in self.store.documents.values():
+            done(self.household.take_in(record_from(document), self.around))
+        self.keeper.start()
+        self.settle()
+
+    def kill(self) -> None:
+        """The daemon dies as by kill -9: nothing is said, nothing is written any more."""
+        self.household.closing = True
+        self.dispatch.close()
+        done(self.tasks.cancel_all())
+        self.consoles.close()
+
+    def restart(self) -> None:
+        self.kill()
+        self.build()
+        self.start()
+
+    def _changed(self, connected: bool, error: StellarError | None) -> None:
+        self.links.append((connected, error))
+        resumed = sort_out(done(self.store.unfinished()), self.household) if connected else None
+        if resumed is not None:
+            self.dispatch.open(lambda: resumed.again)
+
+    async def _node_info(self) -> Mapping[str, Json]:
+        return {"nodeId": NODE}
+
+    async def _revoke(self, _request: ConsoleRevoke) -> int:
+        return 0
+
+    # ------------------------------------------------------------------ what a test says
+
+    def send(self, kind: str, command_id: str = "", **payload: Any) -> str:
+        """Sends a command; answers its id."""
+        self.number += 1
+        command_id = command_id or f"cmd_{self.number}"
+        raw = json.dumps({"id": command_id, "type": kind, "payload": payload}).encode()
+        done(self.intake.receive(raw, Origin.PUBSUB))
+        return command_id
+
+    def create(self, server_id: str = "srv_1", **more: Any) -> str:
+        return self.send("server.create", serverId=server_id, blueprint={**GAME, **more.pop("blueprint", {})}, **more)
+
+    def settle(self, seconds: float = 0.0, step: float = 0.25) -> None:
+        """Lets the clock run."""
+        self.clock.advance(0)
+        while seconds > 0:
+            self.clock.advance(min(step, seconds))
+            seconds -= step
+
+    def result(self, command_id: str) -> dict[str, Json]:
+        """The one result of a command."""
+        found = [one for one in self.store.events("command.result", commandId=command_id) if not one.get("repeat")]
+        if len(found) != 1:
+            raise AssertionError(f"{command_id} has {len(found)} results")
+        return found[0]
+
+    def status(self, server_id: str = "srv_1") -> str | None:
+        found = self.household.status_of(server_id)
+        return found.value if found else None
+
+
+def done(work: Any) -> Any:
+    """The answer of a coroutine or Deferred that must have ended by now."""
+    deferred = work if isinstance(work, Deferred) else Deferred.fromCoroutine(work)
+    answers: list[Any] = []
+    deferred.addBoth(answers.append)
+    if not answers:
+        raise AssertionError("it has not ended")
+    if isinstance(answers[0], Failure):
+        answers[0].raiseException()
+    return answers[0]
+
+
+class HouseholdCase(SynchronousTestCase):
+    """A test with a World, `self.world`, that has started."""
+
+    program: Program | None = None
+
+    def setUp(self) -> None:
+        self.world = World(Path(self.mktemp()), self.program)
+        self.world.start()
+        self.addCleanup(self.world.kill)

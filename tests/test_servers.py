@@ -1,0 +1,454 @@
+"""A game server's life as the panel sees it, over a fake engine that behaves like Docker."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from stellarstack.core.messages import Json
+from tests.fake_container import Program
+from tests.household import GAME, HouseholdCase, done
+
+CONTAINER = "node_test.srv_1"
+
+
+class _Case(HouseholdCase):
+    def running(self, **more: Any) -> None:
+        """A server that runs."""
+        command = self.world.create(**more)
+        self.world.settle(1)
+        self.assertEqual(self.world.result(command)["status"], "succeeded")
+
+    def statuses(self, server_id: str = "srv_1") -> list[str]:
+        return [str(event["status"]) for event in self.world.store.events("server.status", serverId=server_id)]
+
+    def error(self, command: str) -> tuple[str, str]:
+        """Status and code of a command that did not succeed."""
+        result = self.world.result(command)
+        error = result["error"]
+        assert isinstance(error, dict)
+        return str(result["status"]), str(error["code"])
+
+    def answer(self, command: str) -> dict[str, Json]:
+        result = self.world.result(command)
+        self.assertEqual(result["status"], "succeeded", result)
+        answer = result["result"]
+        assert isinstance(answer, dict)
+        return answer
+
+    def containers(self) -> Sequence[str]:
+        return sorted(container.name for container in self.world.engine.all())
+
+
+class CreateTests(_Case):
+    def test_runs_when_ready(self) -> None:
+        """A created server is started, and succeeds once its ready line was printed."""
+        answer = self.answer_of_create()
+        self.assertEqual(answer["status"], "running")
+        self.assertEqual(self.statuses(), ["installing", "stopped", "starting", "running"])
+
+    def answer_of_create(self, **more: Any) -> dict[str, Json]:
+        command = self.world.create(**more)
+        self.world.settle(1)
+        return self.answer(command)
+
+    def test_ports_are_told(self) -> None:
+        """The result names the ports as they are published, the first being the primary."""
+        answer = self.answer_of_create(config={"ports": [{"host": 40001, "container": 25565, "protocol": "udp"}]})
+        self.assertEqual(answer["ports"], [{"host": 40001, "container": 25565, "protocol": "udp", "ip": ""}])
+
+    def test_not_started_when_not_wanted(self) -> None:
+        """With `start` false the server is installed and stays stopped."""
+        self.assertEqual(self.answer_of_create(start=False)["status"], "stopped")
+        self.assertEqual(self.containers(), [])
+
+    def test_twice(self) -> None:
+        """A second server of the same id is refused before anything is done."""
+        self.running()
+        second = self.world.create()
+        self.world.settle(1)
+        self.assertEqual(self.error(second), ("rejected", "server_exists"))
+
+    def test_port_of_another_server(self) -> None:
+        """A port that another server of this node holds is refused, naming that server."""
+        self.running(config={"ports": [40002]})
+        command = self.world.create("srv_2", config={"ports": [{"host": 40002, "container": 1, "protocol": "udp"}]})
+        self.world.settle(1)
+        self.assertEqual(self.error(command), ("rejected", "port_in_use"))
+        self.assertIn("srv_1", str(self.world.result(command)["error"]))
+
+    def test_unknown_image(self) -> None:
+        """An image that cannot be had fails the create and leaves nothing behind."""
+        command = self.world.create(blueprint={"docker": {"image": "test/nothing:1"}})
+        self.world.settle(1)
+        self.assertEqual(self.error(command), ("failed", "image_pull_failed"))
+        self.assertIsNone(self.world.status())
+        self.assertEqual(self.world.store.documents, {})
+        self.assertEqual([n for n in done(self.world.engine.networks({})) if "srv_1" in n], [])
+
+    def test_bad_config(self) -> None:
+        """A config that cannot be is refused, naming the key."""
+        command = self.world.create(config={"memory": "much"})
+        self.world.settle(1)
+        self.assertEqual(self.error(command), ("rejected", "invalid_payload"))
+
+    def test_dies_at_start(self) -> None:
+        """A server that dies while starting stays, `crashed`, and the create says so."""
+        self.world.engine.add_image("test/bad:1", Program(output="oops\n", exit_after=0.1, exit_code=3))
+        answer = self.answer_of_create(blueprint={"docker": {"image": "test/bad:1"}})
+        self.assertEqual(answer["status"], "crashed")
+        self.assertEqual(answer["startError"]["code"], "invalid_state")  # type: ignore[index,call-overload]
+        self.assertEqual(self.statuses()[-1], "crashed")
+
+    def test_fenced_network(self) -> None:
+        """Each server has a bridge of its own out of the node's pool."""
+        self.running()
+        self.running(server_id="srv_2")
+        networks = done(self.world.engine.networks({"stellarstack.node": "node_test"}))
+        self.assertEqual(sorted(networks), ["node_test.srv_1", "node_test.srv_2"])
+        self.assertEqual(len({subnet for subnets in networks.values() for subnet in subnets}), 2)
+
+
+class PowerTests(_Case):
+    def test_stop_by_its_own_word(self) -> None:
+        """Stop types the blueprint's stop command and tells the exit code."""
+        self.running()
+        command = self.world.send("server.stop", serverId="srv_1")
+        self.world.settle(1)
+        self.assertEqual(self.answer(command), {"status": "stopped", "exitCode": 0, "forced": False})
+        self.assertEqual(self.statuses()[-2:], ["stopping", "stopped"])
+
+    def test_stop_of_a_stopped_one(self) -> None:
+        """Stop of a stopped server succeeds with `already`."""
+        command = self.world.create(start=False)
+        again = self.world.send("server.stop", serverId="srv_1")
+        self.world.settle(1)
+        self.answer(command)
+        self.assertIs(self.answer(again)["already"], True)
+
+    def test_start_of_a_running_one(self) -> None:
+        """Start of a running server succeeds with `already`."""
+        self.running()
+        command = self.world.send("server.start", serverId="srv_1")
+        self.world.settle(1)
+        self.assertEqual(self.answer(command), {"status": "running", "already": True})
+
+    def test_stop_escalates(self) -> None:
+        """A server deaf to its stop command gets SIGTERM at the timeout and SIGKILL five seconds later."""
+        self.world.engine.add_image("test/deaf:1", Program(output="Done\n", signals={}))
+        self.running(blueprint={"docker": {"image": "test/deaf:1", "stop_command": "stop"}})
+        command = self.world.send("server.stop", serverId="srv_1", timeout=10)
+        self.world.settle(16)
+        self.assertEqual(self.answer(command), {"status": "stopped", "exitCode": 137, "forced": True})
+
+    def test_timeout_zero_kills(self) -> None:
+        """Stop with timeout 0 kills at once."""
+        self.running()
+        command = self.world.send("server.stop", serverId="srv_1", timeout=0)
+        self.world.settle(1)
+        self.assertEqual(self.answer(command)["exitCode"], 137)
+        self.assertIs(self.answer(command)["forced"], True)
+
+    def test_restart(self) -> None:
+        """Restart stops and starts; of a stopped server it starts."""
+        self.running()
+        first = done(self.world.engine.inspect(CONTAINER)).id
+        command = self.world.send("server.restart", serverId="srv_1")
+        self.world.settle(2)
+        self.assertEqual(self.answer(command), {"status": "running"})
+        self.assertNotEqual(done(self.world.engine.inspect(CONTAINER)).id, first)
+
+    def test_kill_overtakes_a_start(self) -> None:
+        """K05: server.kill ends a start under way and takes away what waits; each command has its one result."""
+        self.world.engine.add_image("test/slow:1", Program(output="loading\n"))
+        create = self.world.create(blueprint={"docker": {"image": "test/slow:1"}}, start=False)
+        self.world.settle(1)
+        self.answer(create)
+        start = self.world.send("server.start", serverId="srv_1")
+        waits = self.world.send("server.restart", serverId="srv_1")
+        self.world.settle(2)
+        kill = self.world.send("server.kill", serverId="srv_1")
+        self.world.settle(2)
+        self.assertEqual(self.answer(kill)["status"], "stopped")
+        self.assertEqual(self.error(start), ("cancelled", "cancelled"))
+        self.assertEqual(self.error(waits), ("cancelled", "cancelled"))
+        self.assertEqual(self.world.status(), "stopped")
+
+    def test_ready_overdue(self) -> None:
+        """A server that never says its ready line goes on, is told, and becomes running by a late one."""
+        self.world.engine.add_image("test/late:1", Program(output="loading\n", replies={"go": "Done\n"}))
+        command = self.world.create(blueprint={"docker": {"image": "test/late:1"}})
+        self.world.settle(61, step=1)
+        answer = self.answer(command)
+        self.assertEqual((answer["status"], answer["startError"]["code"]), ("starting", "timeout"))  # type: ignore[index,call-overload]
+        self.world.send("server.command", serverId="srv_1", command="go")
+        self.world.settle(1)
+        self.assertEqual(self.world.status(), "running")
+
+    def test_line_to_a_stopped_one(self) -> None:
+        """server.command to a server without a process is refused."""
+        self.world.create(start=False)
+        command = self.world.send("server.command", serverId="srv_1", command="hi")
+        self.world.settle(1)
+        self.assertEqual(self.error(command), ("rejected", "invalid_state"))
+
+    def test_unknown_server(self) -> None:
+        """A command for a server that is not here is rejected after its ack."""
+        command = self.world.send("server.start", serverId="srv_9")
+        self.world.settle(1)
+        self.assertEqual(self.error(command), ("rejected", "server_not_found"))
+        self.assertEqual(len(self.world.store.events("command.ack", commandId=command)), 1)
+
+
+class EndTests(_Case):
+    def test_crash_is_noticed(self) -> None:
+        """A process that ends with an error is `crashed` at once, with its exit code."""
+        self.running()
+        self.world.engine.crash(CONTAINER, 7)
+        self.world.settle(1)
+        event = self.world.store.events("server.status", status="crashed")[-1]
+        self.assertEqual((event["exitCode"], event["reason"]), (7, "exit"))
+
+    def test_oom(self) -> None:
+        """K20: an out-of-memory kill is told as oom."""
+        self.running()
+        self.world.engine.oom(CONTAINER)
+        self.world.settle(1)
+        self.assertEqual(self.world.store.events("server.status")[-1]["reason"], "oom")
+
+    def test_own_end(self) -> None:
+        """K21: a game that ends by itself with 0 is stopped, not crashed, and stays down."""
+        self.running(blueprint={"crash": {"restart": True}})
+        self.world.engine.crash(CONTAINER, 0)
+        self.world.settle(30)
+        self.assertEqual(self.statuses()[-1], "stopped")
+
+    def test_crash_policy(self) -> None:
+        """K20, K21: a crashed server comes back as its policy says, and not for ever."""
+        self.running(blueprint={"crash": {"restart": True, "limit": 2, "window": 600}})
+        for _ in range(3):
+            self.assertEqual(self.world.status(), "running")
+            self.world.engine.crash(CONTAINER, 1)
+            self.world.settle(70)
+        self.assertEqual(self.world.status(), "crashed")
+        self.assertEqual(len(self.world.store.events("node.alert", code="server_crashed")), 3)
+
+    def test_a_stopped_one_is_not_brought_back(self) -> None:
+        """K21: a stop between crash and restart counts."""
+        self.running(blueprint={"crash": {"restart": True}})
+        self.world.engine.crash(CONTAINER, 1)
+        self.world.send("server.stop", serverId="srv_1")
+        self.world.settle(70)
+        self.assertEqual(self.world.status(), "crashed")
+
+    def test_vanished(self) -> None:
+        """K03: a container removed behind our back is told once, and the next start makes a new one."""
+        self.running()
+        self.world.engine.vanish(CONTAINER)
+        self.world.settle(2)
+        self.assertEqual(self.statuses().count("crashed"), 1)
+        command = self.world.send("server.start", serverId="srv_1")
+        self.world.settle(2)
+        self.assertEqual(self.answer(command), {"status": "running"})
+
+
+class DeleteTests(_Case):
+    def test_leaves_nothing(self) -> None:
+        """Delete ends the process and removes container, network, folder and record."""
+        self.running()
+        folder = self.world.root / "servers" / "srv_1"
+        self.assertTrue(folder.is_dir())
+        command = self.world.send("server.delete", serverId="srv_1")
+        self.world.settle(2)
+        self.assertEqual(self.answer(command), {})
+        self.assertEqual((self.containers(), self.world.store.documents), ([], {}))
+        self.assertFalse(folder.exists())
+        self.assertIsNone(self.world.status())
+
+    def test_keeps_files(self) -> None:
+        """With deleteFiles false the folder stays."""
+        self.running()
+        self.world.send("server.delete", serverId="srv_1", deleteFiles=False)
+        self.world.settle(2)
+        self.assertTrue((self.world.root / "servers" / "srv_1").is_dir())
+
+    def test_during_install(self) -> None:
+        """K06: a delete in the middle of an install ends it; both are answered and nothing is left."""
+        self.world.engine.add_image("test/installer:1", Program(output="fetching\n"))
+        create = self.world.create(
+            blueprint={"install": {"image": "test/installer:1", "entrypoint": "sh", "script": "sleep 1000"}}
+        )
+        self.world.settle(2)
+        self.assertEqual(self.world.status(), "installing")
+        delete = self.world.send("server.delete", serverId="srv_1")
+        self.world.settle(2)
+        self.assertEqual(self.error(create), ("cancelled", "cancelled"))
+        self.assertIn(self.world.result(delete)["status"], ("succeeded", "rejected"))
+        self.assertEqual((self.containers(), self.world.store.documents), ([], {}))
+
+
+class InstallTests(_Case):
+    def install(self, program: Program) -> str:
+        self.world.engine.add_image("test/installer:1", program)
+        blueprint = {"install": {"image": "test/installer:1", "entrypoint": "sh", "script": "x", "timeout": 60}}
+        return self.world.create(blueprint=blueprint)
+
+    def test_exit_code_is_believed(self) -> None:
+        """An install that does not end with 0 has failed, says its last words, and leaves nothing behind."""
+        command = self.install(Program(output="no such version\n", exit_after=1.0, exit_code=3))
+        self.world.settle(3)
+        self.assertEqual(self.error(command), ("failed", "install_failed"))
+        self.assertIn("no such version", str(self.world.result(command)["error"]))
+        self.assertEqual((self.containers(), self.world.store.documents), ([], {}))
+
+    def test_then_start(self) -> None:
+        """After an install that ended well the server is started."""
+        command = self.install(Program(output="fetched\n", exit_after=1.0))
+        self.world.settle(3)
+        self.assertEqual(self.answer(command)["status"], "running")
+
+    def test_timeout(self) -> None:
+        """An install that does not end in its time is ended."""
+        command = self.install(Program(output="..."))
+        self.world.settle(70, step=1)
+        self.assertEqual(self.error(command), ("failed", "timeout"))
+        self.assertEqual(self.containers(), [])
+
+
+class RestartOfTheDaemonTests(_Case):
+    def test_running_server_is_left_alone(self) -> None:
+        """After a kill -9 a running server is found again, untouched, and its console joined."""
+        self.running()
+        before = done(self.world.engine.inspect(CONTAINER))
+        self.world.restart()
+        self.world.settle(1)
+        self.assertEqual(done(self.world.engine.inspect(CONTAINER)), before)
+        self.assertEqual(self.world.status(), "running")
+        self.assertEqual(self.world.consoles.open_ones["srv_1"].rejoined, [before.id])
+
+    def test_each_server_is_told_once(self) -> None:
+        """At each start of the daemon every server's state is sent once."""
+        self.running()
+        sent = len(self.statuses())
+        self.world.restart()
+        self.world.settle(1)
+        self.assertEqual(self.statuses()[sent:], ["running"])
+
+    def test_ended_meanwhile(self) -> None:
+        """A server that ended while the daemon was away is told so."""
+        self.running()
+        self.world.kill()
+        self.world.engine.crash(CONTAINER, 9)
+        self.world.build()
+        self.world.start()
+        self.world.settle(1)
+        self.assertEqual(self.world.status(), "crashed")
+        self.assertEqual(self.world.store.events("server.status")[-1]["exitCode"], 9)
+
+    def test_start_goes_on(self) -> None:
+        """K07: a start broken off by a kill -9 is finished after the restart, with one result."""
+        self.world.engine.add_image("test/slow:1", Program(output="loading\n", replies={"go": "Done\n"}))
+        command = self.world.create(blueprint={"docker": {"image": "test/slow:1"}})
+        self.world.settle(2)
+        self.world.restart()
+        self.world.settle(2)
+        self.assertEqual(self.answer(command)["status"], "running")
+
+    def test_a_line_is_not_typed_twice(self) -> None:
+        """A server.command that had begun is answered as interrupted, not typed again."""
+        self.running()
+        command = self.world.send("server.stop", serverId="srv_1", timeout=20)
+        self.world.settle(0)
+        self.world.restart()
+        self.world.settle(30)
+        self.assertEqual(self.world.result(command)["status"], "succeeded")
+        self.assertEqual(self.world.status(), "stopped")
+
+
+class EngineRestartTests(_Case):
+    def test_live_restore(self) -> None:
+        """K01: dockerd restarts with live-restore: no server is started or stopped, its console is joined again."""
+        self.running()
+        self.world.engine.go_down()
+        self.world.settle(5)
+        self.world.engine.come_back()
+        self.world.settle(10)
+        self.assertEqual(self.world.status(), "running")
+        self.assertEqual(self.statuses()[-1], "running")
+        self.assertTrue(self.world.consoles.open_ones["srv_1"].attached)
+
+    def test_without_live_restore(self) -> None:
+        """K01: dockerd takes the containers down with it: `crashed`, docker_restart, and back by the crash policy."""
+        self.world.engine.live_restore = False
+        self.running(blueprint={"crash": {"restart": True}})
+        self.world.engine.go_down()
+        self.world.settle(5)
+        self.world.engine.come_back()
+        self.world.settle(10)
+        crashed = self.world.store.events("server.status", status="crashed")
+        self.assertEqual([event["reason"] for event in crashed], ["docker_restart"])
+        self.world.settle(10)
+        self.assertEqual(self.world.status(), "running")
+
+
+class CommandTests(_Case):
+    def test_same_id_a_hundred_times(self) -> None:
+        """K12: the same command sent 100 times runs once and is answered 100 times, 99 with `repeat`."""
+        for _ in range(100):
+            self.world.send("server.create", "cmd_same", serverId="srv_1", blueprint=GAME)
+        self.world.settle(2)
+        results = self.world.store.events("command.result", commandId="cmd_same")
+        self.assertEqual(len(results), 100)
+        self.assertEqual(sum(1 for result in results if result.get("repeat")), 99)
+        self.assertEqual(len(self.world.store.events("command.ack", commandId="cmd_same")), 100)
+        self.assertEqual(self.statuses().count("starting"), 1)
+
+    def test_same_id_for_another(self) -> None:
+        """An id used again for another command is refused."""
+        self.world.send("server.list", "cmd_same")
+        self.world.send("node.info", "cmd_same")
+        self.world.settle(1)
+        refused = self.world.store.events("command.result", commandId="cmd_same", status="rejected")
+        self.assertEqual([body["error"]["code"] for body in refused], ["invalid_command"])  # type: ignore[index,call-overload]
+
+    def test_unknown_type(self) -> None:
+        """A command that this daemon does not know is rejected without an ack."""
+        command = self.world.send("server.fly", serverId="srv_1")
+        self.assertEqual(self.error(command), ("rejected", "unknown_command"))
+        self.assertEqual(self.world.store.events("command.ack"), [])
+
+    def test_list(self) -> None:
+        """server.list tells every server with its state."""
+        self.running()
+        command = self.world.send("server.list")
+        self.world.settle(1)
+        rows = self.answer(command)["servers"]
+        assert isinstance(rows, list)
+        self.assertEqual([(row["serverId"], row["status"]) for row in rows], [("srv_1", "running")])  # type: ignore[index,call-overload]
+
+    def test_draining_starts_nothing(self) -> None:
+        """A draining node refuses create and start."""
+        self.world.draining = True
+        command = self.world.create()
+        self.world.settle(1)
+        self.assertEqual(self.error(command), ("rejected", "draining"))
+
+    def test_shutdown_stops_servers(self) -> None:
+        """node.shutdown with stopServers stops each, and the end of the process comes after its result."""
+        self.running()
+        command = self.world.send("node.shutdown", stopServers=True)
+        self.world.settle(2)
+        self.assertEqual(self.answer(command), {})
+        self.assertEqual(self.world.status(), "stopped")
+        self.assertEqual([type(request).__name__ for request in self.world.finished][-1], "NodeShutdown")
+
+    def test_database_full(self) -> None:
+        """K14: while the database cannot commit, results wait; they are sent in order once it can again."""
+        self.running()
+        command = self.world.send("server.stop", serverId="srv_1")
+        self.world.store.broken = True
+        self.world.settle(5)
+        self.world.store.broken = False
+        self.world.settle(10)
+        self.assertEqual(self.world.status(), "stopped")
+        self.assertIn(self.world.result(command)["status"], ("succeeded", "failed"))
