@@ -115,15 +115,16 @@ class Connection:
         finally:
             if wire is not None:
                 wire.drop("no longer needed")
+                await wire.when_lost()
 
     async def _serve(self, wire: Wire) -> StellarError:
         """Lets the line work until the wire breaks or the line gives up."""
         serving = Deferred.fromCoroutine(self._line.serve(wire))
-        wire.lost.addCallback(_cancel(serving))
+        wire.when_lost().addCallback(lambda _: serving.cancel())
         try:
             await serving
         except CancelledError:
-            if not wire.lost.called:
+            if not wire.lost:
                 raise
         return wire.reason or RedisUnavailable(f"the {self._line.name} has ended")
 
@@ -148,11 +149,3 @@ class Connection:
             "no {line} to Redis: {reason}; attempt {attempt} follows in {delay:.1f} s",
             line=self._line.name, reason=str(error), attempt=failures + 1, delay=delay,
         )  # fmt: skip
-
-
-def _cancel(serving: Deferred[None]) -> Callable[[RedisUnavailable], RedisUnavailable]:
-    def lost(reason: RedisUnavailable) -> RedisUnavailable:
-        serving.cancel()
-        return reason
-
-    return lost

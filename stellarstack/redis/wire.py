@@ -53,13 +53,13 @@ class _Batch:
 class Wire(txredisapi.RedisProtocol):
     """One open connection. Calls go out at once and are answered in order.
 
-    `on_message` gets the body of each pub/sub message. `lost` fires once, with the error that `reason` then holds
-    too; hang callbacks on it, but do not await it, since a cancelled wait would cancel it for all.
+    `on_message` gets the body of each pub/sub message. `reason` says why it broke, None before.
     """
 
     def __init__(self, clock: IReactorTime, *, on_message: Callable[[bytes], None] | None = None) -> None:
         super().__init__(charset=None, convertNumbers=False)
-        self.lost: Deferred[RedisUnavailable] = Deferred()
+        self.lost = False
+        self._mourners: list[Deferred[RedisUnavailable]] = []
         self._clock = clock
         self._on_message = on_message
         self._waiting: deque[_Batch] = deque()
@@ -92,6 +92,14 @@ class Wire(txredisapi.RedisProtocol):
         self._last_said = self._clock.seconds()
         self.transport.write(b"".join(map(encode, commands)))
         return pending.answered
+
+    def when_lost(self) -> Deferred[RedisUnavailable]:
+        """Fires with the reason once the connection is gone. Each call has a Deferred of its own."""
+        if self.lost and self.reason is not None:
+            return succeed(self.reason)
+        mourner: Deferred[RedisUnavailable] = Deferred(self._mourners.remove)
+        self._mourners.append(mourner)
+        return mourner
 
     def pause(self) -> None:
         """Stops reading: what comes waits in the kernel and then at Redis. The pulse rests meanwhile."""
@@ -126,7 +134,10 @@ class Wire(txredisapi.RedisProtocol):
         for pending in waiting:
             if not pending.answered.called:
                 pending.answered.errback(reason)
-        self.lost.callback(reason)
+        self.lost = True
+        mourners, self._mourners = self._mourners, []
+        for mourner in mourners:
+            mourner.callback(reason)
 
     def dataReceived(self, received: bytes, unpause: bool = False) -> None:
         self._last_heard = self._clock.seconds()
