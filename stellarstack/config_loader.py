@@ -226,7 +226,7 @@ def _check_redis_url(config: Config, place: str) -> None:
     try:
         parse_redis_url(config.redis.url.reveal(), require_tls=config.redis.require_tls)
     except ConfigError as error:
-        raise ConfigError(f"{place}: {error}") from None
+        raise ConfigError(f"{place}: [redis] url: {error}") from None
 
 
 def _check_together(config: Config, path: Path) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from stellarstack import __version__
+from stellarstack.core.documents import load_text
+from stellarstack.errors import BlueprintInvalid
 
 DEFAULT_CONFIG = Path("/etc/stellarstack/daemon.toml")
 BLUEPRINT_LIMIT = 2**20
@@ -205,24 +206,11 @@ def _blueprint(name: str) -> Any:
             raw = file.read(BLUEPRINT_LIMIT + 1)
         if len(raw) > BLUEPRINT_LIMIT:
             raise Usage(f"{path}: over {BLUEPRINT_LIMIT} bytes")
-        found = _parsed(path, raw.decode("utf-8-sig"))
+        found = load_text(raw.decode("utf-8-sig"), path.name)
     except OSError as error:
         raise Usage(f"{path}: {error.strerror or error}") from None
-    except ValueError as error:
+    except (ValueError, BlueprintInvalid) as error:
         raise Usage(f"{path}: cannot be read as a blueprint: {' '.join(str(error).split())[:200]}") from None
     if not isinstance(found, dict):
         raise Usage(f"{path}: a blueprint is an object")
     return found
-
-
-def _parsed(path: Path, text: str) -> Any:
-    if path.suffix == ".toml":
-        return tomllib.loads(text)
-    if path.suffix in (".yaml", ".yml"):
-        from ruamel.yaml import YAML, YAMLError  # 60 ms that only YAML needs
-
-        try:
-            return YAML(typ="safe", pure=True).load(text)
-        except YAMLError as error:
-            raise ValueError(str(error)) from None
-    return json.loads(text)

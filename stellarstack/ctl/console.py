@@ -53,6 +53,7 @@ class Console:
         screen: Screen,
         read_only: bool = False,
         since: int | None = None,
+        dial: Callable[[Address, str, str], ConsoleSocket] = ConsoleSocket.open,
     ) -> None:
         self._server_id = server_id
         self._address = address
@@ -60,6 +61,7 @@ class Console:
         self._screen = screen
         self._read_only = read_only
         self._offset = since
+        self._dial = dial
         self._status = ""
         self._ready = False
         self._heard = 0.0
@@ -93,13 +95,14 @@ class Console:
 
     def _session(self) -> None:
         since = "" if self._offset is None else f"?since={self._offset}"
-        socket = ConsoleSocket.open(self._address(), f"/console/{self._server_id}{since}", self._mint())
+        socket = self._dial(self._address(), f"/console/{self._server_id}{since}", self._mint())
         self._heard = self._pinged = time.monotonic()
         try:
+            self._received(socket, socket.waiting())
             while True:
                 ready, typed, resized = self._screen.wait([socket], self._until_next())
                 if ready:
-                    self._received(socket)
+                    self._received(socket, socket.receive())
                 if typed:
                     self._typed(socket, typed)
                 if resized:
@@ -111,14 +114,15 @@ class Console:
         finally:
             socket.close()
 
-    def _received(self, socket: ConsoleSocket) -> None:
+    def _received(self, socket: ConsoleSocket, frames: list[bytes | dict[str, Any]]) -> None:
         self._heard = time.monotonic()
-        for frame in socket.receive():
+        for frame in frames:
             if isinstance(frame, bytes):
                 self._offset = (self._offset or 0) + len(frame)
                 self._screen.show(frame)
             else:
                 self._told(socket, frame)
+        socket.raise_if_closed()
 
     def _told(self, socket: ConsoleSocket, frame: dict[str, Any]) -> None:
         match frame:

@@ -60,6 +60,7 @@ class ConsoleSocket:
         self._binary = bytearray()
         self._text: list[str] = []
         self._size = 0
+        self._closed: StellarError | None = None
 
     @classmethod
     def open(cls, address: Address, path: str, token: str) -> ConsoleSocket:
@@ -82,8 +83,17 @@ class ConsoleSocket:
     def fileno(self) -> int:
         return self._socket.fileno()
 
+    def waiting(self) -> list[bytes | dict[str, Any]]:
+        """Frames that came along with the daemon's answer to the handshake."""
+        return list(self._frames())
+
+    def raise_if_closed(self) -> None:
+        """ConnectionLost or ConsoleRefused, once the daemon has said goodbye."""
+        if self._closed is not None:
+            raise self._closed
+
     def receive(self) -> list[bytes | dict[str, Any]]:
-        """What has come. Blocks only where the socket was not readable. ConnectionLost or ConsoleRefused at its end."""
+        """What has come. Blocks only where the socket was not readable. ConnectionLost where it broke."""
         found: list[bytes | dict[str, Any]] = []
         while True:
             self._read()
@@ -165,7 +175,10 @@ class ConsoleSocket:
                 case ws.Ping():
                     self._write(self._ws.send(event.response()))
                 case ws.CloseConnection(code=code, reason=reason):
-                    raise _closed(int(code), reason or "")
+                    # what came before it is still to be shown: `raise_if_closed` tells afterwards
+                    self._closed = _closed(int(code), reason or "")
+                    with suppress(StellarError, LocalProtocolError):
+                        self._write(self._ws.send(event.response()))
 
     def _bound(self, size: int, finished: bool) -> None:
         self._size = 0 if finished else self._size + size
