@@ -1,0 +1,81 @@
+"""The secret that signs console tokens where daemon.toml names none: `{state}/jwt_secret`, mode 0600 (PROTOCOL 2)."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from pathlib import Path
+
+from twisted.internet.interfaces import IReactorThreads
+from twisted.internet.threads import deferToThreadPool
+
+from stellarstack.config import Secret
+from stellarstack.errors import ConfigError
+
+_MIN_BYTES = 32
+_MAX_BYTES = 4096
+
+
+async def load_or_make_secret(path: Path, reactor: IReactorThreads) -> Secret:
+    """Reads the secret, in a thread; makes it where there is none. ConfigError: unreadable, too open or too short."""
+    return await deferToThreadPool(reactor, reactor.getThreadPool(), read_or_make_secret, path)
+
+
+def read_or_make_secret(path: Path) -> Secret:
+    """The same, at once: it blocks."""
+    try:
+        try:
+            return _read(path)
+        except FileNotFoundError:
+            _make(path)
+            return _read(path)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror or error}") from error
+
+
+def _read(path: Path) -> Secret:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise ConfigError(f"{path} is no file")
+        if stat.S_IMODE(status.st_mode) & 0o077:
+            raise ConfigError(f"{path} has mode {stat.S_IMODE(status.st_mode):04o}, allowed is 0600")
+        text = file.read(_MAX_BYTES + 1).strip()
+    if not _MIN_BYTES <= len(text) <= _MAX_BYTES or not text.isascii():
+        raise ConfigError(
+            f"{path} must hold {_MIN_BYTES} to {_MAX_BYTES} bytes of text; remove it to have a new one made"
+        )
+    return Secret(text.decode("ascii"))
+
+
+def _make(path: Path) -> None:
+    """Whole or not at all, and never over one that somebody else has just made."""
+    path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_urlsafe(48) + "\n")
+            file.flush()
+            os.fsync(descriptor)
+        _link(fresh, path)
+    finally:
+        fresh.unlink()
+    _sync_folder(path.parent)
+
+
+def _link(fresh: Path, path: Path) -> None:
+    try:
+        os.link(fresh, path)
+    except FileExistsError:
+        return
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
