@@ -136,6 +136,11 @@ class ConsolePeer:
     def until_closed(self) -> None:
         self.until(lambda: any(isinstance(event, ws.CloseConnection) for event in self.received))
 
+    def until_gone(self) -> None:
+        """Says nothing more and reads until the operator's end hangs up."""
+        while self._socket.recv(65536):
+            pass
+
     def _play(self, script: Callable[[ConsolePeer], None]) -> None:
         try:
             script(self)

@@ -103,17 +103,17 @@ class ConsoleSocket:
 
     def send(self, frame: Mapping[str, Any]) -> None:
         """A control frame as JSON text."""
-        self._write(self._ws.send(ws.TextMessage(json.dumps(frame))))
+        self._say(ws.TextMessage(json.dumps(frame)))
 
     def type(self, keys: bytes) -> None:
         """Keystrokes to the PTY, as binary frames below the daemon's frame limit."""
         for start in range(0, len(keys), _INPUT_CHUNK):
-            self._write(self._ws.send(ws.BytesMessage(keys[start : start + _INPUT_CHUNK])))
+            self._say(ws.BytesMessage(keys[start : start + _INPUT_CHUNK]))
 
     def leave(self) -> None:
         """Says goodbye, if that is still possible, and closes."""
-        with suppress(StellarError, LocalProtocolError):
-            self._write(self._ws.send(ws.CloseConnection(1000)))
+        with suppress(StellarError):
+            self._say(ws.CloseConnection(1000))
         self.close()
 
     def close(self) -> None:
@@ -126,7 +126,7 @@ class ConsoleSocket:
             subprotocols=[SUBPROTOCOL],
             extra_headers=[(b"Authorization", b"Bearer " + token.encode())],
         )
-        self._write(self._ws.send(request))
+        self._say(request)
         status, body = 0, b""
         while True:
             self._read()
@@ -173,21 +173,23 @@ class ConsoleSocket:
                         yield _frame("".join(self._text))
                         self._text.clear()
                 case ws.Ping():
-                    self._write(self._ws.send(event.response()))
+                    self._say(event.response())
                 case ws.CloseConnection(code=code, reason=reason):
                     # what came before it is still to be shown: `raise_if_closed` tells afterwards
                     self._closed = _closed(int(code), reason or "")
-                    with suppress(StellarError, LocalProtocolError):
-                        self._write(self._ws.send(event.response()))
+                    with suppress(StellarError):
+                        self._say(event.response())
 
     def _bound(self, size: int, finished: bool) -> None:
         self._size = 0 if finished else self._size + size
         if self._size > FRAME_LIMIT:
             raise ConnectionLost("the daemon sent a message without end")
 
-    def _write(self, content: bytes) -> None:
+    def _say(self, event: ws.Event) -> None:
         try:
-            self._socket.sendall(content)
+            self._socket.sendall(self._ws.send(event))
+        except LocalProtocolError:
+            raise self._closed or ConnectionLost("the daemon closed the connection") from None
         except OSError as error:
             raise ConnectionLost(f"the connection broke: {error.strerror or error}") from None
 
