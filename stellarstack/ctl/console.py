@@ -99,6 +99,7 @@ class Console:
         self._heard = self._pinged = time.monotonic()
         try:
             self._received(socket, socket.waiting())
+            socket.raise_if_closed()
             while True:
                 ready, typed, resized = self._screen.wait([socket], self._until_next())
                 if ready:
@@ -108,6 +109,7 @@ class Console:
                 if resized:
                     self._resize(socket)
                 self._keep_alive(socket)
+                socket.raise_if_closed()
         except _Left:
             socket.leave()
             raise
@@ -122,7 +124,6 @@ class Console:
                 self._screen.show(frame)
             else:
                 self._told(socket, frame)
-        socket.raise_if_closed()
 
     def _told(self, socket: ConsoleSocket, frame: dict[str, Any]) -> None:
         match frame:

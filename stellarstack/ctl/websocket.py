@@ -6,7 +6,6 @@ import json
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,7 +87,7 @@ class ConsoleSocket:
         return list(self._frames())
 
     def raise_if_closed(self) -> None:
-        """ConnectionLost or ConsoleRefused, once the daemon has said goodbye."""
+        """ConnectionLost or ConsoleRefused, once the daemon has said goodbye or nothing can be sent any more."""
         if self._closed is not None:
             raise self._closed
 
@@ -112,8 +111,7 @@ class ConsoleSocket:
 
     def leave(self) -> None:
         """Says goodbye, if that is still possible, and closes."""
-        with suppress(StellarError):
-            self._say(ws.CloseConnection(1000))
+        self._say(ws.CloseConnection(1000))
         self.close()
 
     def close(self) -> None:
@@ -177,8 +175,7 @@ class ConsoleSocket:
                 case ws.CloseConnection(code=code, reason=reason):
                     # what came before it is still to be shown: `raise_if_closed` tells afterwards
                     self._closed = _closed(int(code), reason or "")
-                    with suppress(StellarError):
-                        self._say(event.response())
+                    self._say(event.response())
 
     def _bound(self, size: int, finished: bool) -> None:
         self._size = 0 if finished else self._size + size
@@ -186,12 +183,11 @@ class ConsoleSocket:
             raise ConnectionLost("the daemon sent a message without end")
 
     def _say(self, event: ws.Event) -> None:
+        """Never raises: what was received before the break is still to be shown. `raise_if_closed` tells of it."""
         try:
             self._socket.sendall(self._ws.send(event))
-        except LocalProtocolError:
-            raise self._closed or ConnectionLost("the daemon closed the connection") from None
-        except OSError as error:
-            raise ConnectionLost(f"the connection broke: {error.strerror or error}") from None
+        except (OSError, LocalProtocolError) as error:
+            self._closed = self._closed or ConnectionLost(f"the connection broke: {error}")
 
 
 def _frame(text: str) -> dict[str, Any]:
