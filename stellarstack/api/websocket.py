@@ -1,0 +1,251 @@
+"""The door at `/console`: upgrades, their limits, and all sessions there are (PROTOCOL 8)."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from autobahn.twisted.resource import WebSocketResource
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.protocols.policies import ProtocolWrapper
+from twisted.web.iweb import IRequest
+from twisted.web.resource import IResource, Resource
+from twisted.web.server import NOT_DONE_YET
+
+from stellarstack.api.websocket_door import Door
+from stellarstack.api.websocket_request import Refused, UpgradeRequest, read_upgrade, refusal, write_refusal
+from stellarstack.api.websocket_session import SocketSession
+from stellarstack.api.websocket_wire import ConsoleWire, wire_factory
+from stellarstack.config import ConsoleConfig
+from stellarstack.core.claims import Claims
+from stellarstack.core.console_session import CloseCode
+from stellarstack.interfaces import ConsoleFeeds, EventBus, ServerDirectory, TokenVerifier
+from stellarstack.tasks import Tasks, sleep
+
+_SERVER_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_LINGER = 256  # sockets over the limit that may wait for their close frame to be read
+_STOP_STEP, _STOP_STEPS = 0.05, 20  # an ordered stop waits a second for the viewers' answers
+_FORWARDED = ("host", "upgrade", "connection", "sec-websocket-key", "sec-websocket-version", "sec-websocket-protocol")
+
+
+class ConsoleEndpoint:
+    """See PROTOCOL 8. `start` once the consoles are open; `stop` before they are.
+
+    `allowed_origins` are those beside the daemon's own (`[server] allowed_origins`).
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self, *, consoles: ConsoleFeeds, directory: ServerDirectory, tokens: TokenVerifier, config: ConsoleConfig,
+        node_id: str, bus: EventBus, clock: IReactorTime, now: Callable[[], float], tasks: Tasks,
+        allowed_origins: Sequence[str] = (),
+    ) -> None:  # fmt: skip
+        self._config = config
+        self._clock = clock
+        self._tasks = tasks
+        self._origins = tuple(allowed_origins)
+        self._door = Door(
+            consoles=consoles, directory=directory, tokens=tokens, config=config, node_id=node_id, bus=bus, clock=clock,
+            now=now, tasks=tasks, admission=self,
+        )  # fmt: skip
+        self._factory = wire_factory(connections=config.connections + 2 * _LINGER, reactor=clock)
+        self._sessions: dict[SocketSession, Claims | None] = {}
+        self._by_server: Counter[str] = Counter()
+        self._by_user: Counter[str] = Counter()
+        self._stopping = False
+        self._ticks = LoopingCall(self._tick)
+        self._ticks.clock = clock
+
+    def resource(self) -> IResource:
+        """What stands at `/console` of the Site."""
+        resource: IResource = _ConsoleResource(self)
+        return resource
+
+    def start(self) -> None:
+        """Begins to look after the sessions: pings, stalled connections."""
+        every = min(5.0, self._config.ping_interval / 2, self._config.stall_deadline / 4)
+        self._ticks.start(max(0.05, every), now=False)
+
+    async def stop(self) -> None:
+        """No more upgrades; closes every session with 1001 and waits a second, then drops the rest."""
+        self._stopping = True
+        if self._ticks.running:
+            self._ticks.stop()
+        for session in list(self._sessions):
+            session.close(CloseCode.STOPPING, "the daemon stops")
+        for _ in range(_STOP_STEPS):
+            if not self._sessions:
+                return
+            await sleep(self._clock, _STOP_STEP)
+        for session in list(self._sessions):
+            session.drop()
+
+    def revoke(self, jti: str | None = None, user_id: str | None = None, server_id: str | None = None) -> int:
+        """Closes with 4403 the sessions that match all that is given; answers how many. Nothing given: none."""
+        wanted = {"jti": jti, "user_id": user_id, "server_id": server_id}
+        given = {name: value for name, value in wanted.items() if value is not None}
+        found = [
+            session
+            for session in self._sessions
+            if given and session.claims and all(getattr(session.claims, key) == value for key, value in given.items())
+        ]
+        for session in found:
+            session.close(CloseCode.FORBIDDEN, "revoked")
+        return len(found)
+
+    def __len__(self) -> int:
+        """How many connections there are, with or without a token."""
+        return len(self._sessions)
+
+    def _tick(self) -> None:
+        for session in list(self._sessions):
+            try:
+                session.tick()
+            except Exception:
+                self._log.failure("looking after a session failed")
+
+    # ---------------------------------------------------------------- limits
+
+    def admit(self, session: SocketSession, claims: Claims) -> bool:
+        """See Admission."""
+        if session not in self._sessions:
+            return False
+        if self._sessions[session] is not None:
+            return True
+        full = self._by_server[claims.server_id] >= self._config.viewers_per_server
+        if full or self._by_user[claims.user_id] >= self._config.viewers_per_user:
+            return False
+        self._sessions[session] = claims
+        self._by_server[claims.server_id] += 1
+        self._by_user[claims.user_id] += 1
+        return True
+
+    def gone(self, session: SocketSession) -> None:
+        """See Admission."""
+        claims = self._sessions.pop(session, None)
+        if claims is not None:
+            for counter, key in ((self._by_server, claims.server_id), (self._by_user, claims.user_id)):
+                counter[key] -= 1
+                if not counter[key]:
+                    del counter[key]
+
+    # ---------------------------------------------------------------- the upgrade
+
+    def upgrade(self, request: IRequest, path_server: str | None) -> bytes | int:
+        """Answers a request at the door: a refusal's body, or NOT_DONE_YET."""
+        try:
+            wanted = read_upgrade(request, path_server, self._origins)
+            session = self._new_session(wanted, request)
+        except Refused as refused:
+            return write_refusal(request, refused)
+        if wanted.token is None:
+            self._take_over(request, session, wanted)
+        else:
+            self._tasks.spawn("judging an upgrade", self._judge(request, session, wanted, wanted.token))
+        return NOT_DONE_YET
+
+    def _new_session(self, wanted: UpgradeRequest, request: IRequest) -> SocketSession:
+        if self._stopping:
+            raise refusal(CloseCode.STOPPING, "the daemon stops")
+        over = len(self._sessions) - self._config.connections
+        if over >= (0 if wanted.token is not None else _LINGER):
+            raise refusal(CloseCode.TOO_MANY, "too many connections to this node")
+        peer = getattr(request.getClientAddress(), "host", "")
+        session = SocketSession(self._door, wanted, peer if isinstance(peer, str) else "")
+        self._sessions[session] = None
+        if over >= 0:
+            session.close(CloseCode.TOO_MANY, "too many connections to this node")
+        return session
+
+    async def _judge(self, request: Any, session: SocketSession, wanted: UpgradeRequest, token: str) -> None:
+        gone: list[object] = []
+        request.notifyFinish().addErrback(gone.append)
+        refused: Refused | None = None
+        try:
+            await session.judge_header(token)
+            if self._stopping:
+                refused = refusal(CloseCode.STOPPING, "the daemon stops")
+        except Refused as reason:
+            refused = reason
+        except Exception:
+            self._log.failure("an upgrade could not be judged")
+            refused = Refused(500, "internal", "the token could not be judged")
+        if refused is None and not gone:
+            self._take_over(request, session, wanted)
+            return
+        session.upgrade_failed()
+        if refused is not None and not gone:
+            request.write(write_refusal(request, refused))
+            request.finish()
+
+    def _take_over(self, request: Any, session: SocketSession, wanted: UpgradeRequest) -> None:
+        """Gives the request's connection to Autobahn, as its WebSocketResource does, but for our wire."""
+        transport, request.channel.transport = request.channel.transport, None
+        if transport is None:
+            session.upgrade_failed()
+            return
+        wire = ConsoleWire(session, wanted.protocol)
+        wire.factory = self._factory
+        transport.unregisterProducer()  # the HTTP channel
+        if isinstance(transport, ProtocolWrapper):
+            transport.wrappedProtocol = wire
+        elif isinstance(transport.protocol, ProtocolWrapper):
+            transport.protocol.wrappedProtocol = wire
+        else:
+            transport.protocol = wire
+        wire.makeConnection(transport)
+        transport.resumeProducing()
+        wire.dataReceived(_handshake_of(request))
+
+
+def _handshake_of(request: Any) -> bytes:
+    """The upgrade again, with what Autobahn must know: no token, no Origin (judged here), no extensions."""
+    lines = [b"GET " + request.path + b" HTTP/1.1"]
+    for name in _FORWARDED:
+        values = request.requestHeaders.getRawHeaders(name.encode())
+        if values:
+            lines.append(name.encode() + b": " + b",".join(values))
+    return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+class _Upgrade(WebSocketResource):
+    """Judges an upgrade, with JSON answers, before Autobahn sees it (DESIGN fact 6)."""
+
+    def __init__(self, endpoint: ConsoleEndpoint, path_server: str | None) -> None:
+        super().__init__(None)
+        self._endpoint = endpoint
+        self._path_server = path_server
+
+    def render(self, request: IRequest) -> bytes | int:
+        return self._endpoint.upgrade(request, self._path_server)
+
+
+class _ConsoleResource(Resource):
+    """`/console` and `/console/{serverId}`."""
+
+    def __init__(self, endpoint: ConsoleEndpoint) -> None:
+        Resource.__init__(self)  # type: ignore[no-untyped-call]
+        self._endpoint = endpoint
+
+    def render(self, request: IRequest) -> bytes | int:
+        return self._endpoint.upgrade(request, None)
+
+    def getChild(self, path: bytes, request: IRequest) -> IResource:
+        if request.postpath or not (not path or _SERVER_ID.fullmatch(path)):
+            return _NotHere()  # type: ignore[no-untyped-call]
+        found: IResource = _Upgrade(self._endpoint, path.decode() or None)
+        return found
+
+
+class _NotHere(Resource):
+    """What no server id can name."""
+
+    isLeaf = True
+
+    def render(self, request: IRequest) -> bytes:
+        return write_refusal(request, Refused(404, "server_not_found", "no such server on this node"))

@@ -1,0 +1,196 @@
+"""Autobahn's server protocol as the console uses it: every option set, prebuilt frames past it, one wire a viewer."""
+
+from __future__ import annotations
+
+import array
+import fcntl
+import socket
+import struct
+import termios
+from typing import Any, Protocol
+
+from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
+from twisted.internet.interfaces import IPushProducer
+from twisted.logger import Logger
+from zope.interface import implementer
+
+FRAME_MAX = 65536  # bytes of a frame and of a message from a viewer, PROTOCOL 8
+_BYTES_ACKED = 120  # in Linux' struct tcp_info: a u64 that grows with each byte the peer has taken
+
+
+class Received(Protocol):
+    """Who is told what a viewer's socket says."""
+
+    def opened(self, wire: ConsoleWire) -> None: ...
+
+    def message(self, frame: str | bytes) -> None: ...
+
+    def heard(self) -> None:
+        """Anything at all came in."""
+
+    def wire_full(self) -> None: ...
+
+    def wire_free(self) -> None: ...
+
+    def lost(self) -> None:
+        """The connection is gone; called once."""
+
+
+class _QuietLog:
+    """Autobahn's own words: what strangers send is no news (and could hold tokens); its bugs are."""
+
+    _log = Logger(namespace="autobahn")
+
+    def _nothing(self, *_args: object, **_fields: object) -> None:
+        pass
+
+    debug = info = warn = trace = _nothing
+
+    def error(self, text: str = "", **fields: Any) -> None:
+        self._log.error("{words}", words=text.format(**fields) if fields else text)
+
+    def failure(self, text: str = "", **fields: Any) -> None:
+        self._log.failure("{words}", words=text, **fields)
+
+
+@implementer(IPushProducer)
+class ConsoleWire(WebSocketServerProtocol):
+    """One WebSocket. It is its transport's producer: that is how it learns what the transport still holds."""
+
+    log = _QuietLog()
+
+    def __init__(self, session: Received, protocol: str | None) -> None:
+        super().__init__()
+        self._session = session
+        self._subprotocol = protocol
+        self._lost = False
+        self._full = False
+        self._turns = 0
+
+    # ---------------------------------------------------------------- called by Autobahn and Twisted
+
+    def onConnect(self, request: object) -> str | None:
+        return self._subprotocol
+
+    def onOpen(self) -> None:
+        self.transport.registerProducer(self, True)
+        self._session.opened(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        self._session.heard()
+        super().dataReceived(data)
+
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:
+        if self.state == self.STATE_OPEN:
+            self._session.message(payload if isBinary else payload.decode())
+
+    def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
+        if not self._lost:
+            self._lost = True
+            self._session.lost()
+
+    def pauseProducing(self) -> None:
+        self._turned(full=True)
+
+    def resumeProducing(self) -> None:
+        self._turned(full=False)
+
+    def stopProducing(self) -> None:
+        pass
+
+    # ---------------------------------------------------------------- ours
+
+    def _turned(self, *, full: bool) -> None:
+        self._turns += 1
+        self._full = full
+        if self.state == self.STATE_OPEN:
+            (self._session.wire_full if full else self._session.wire_free)()
+
+    @property
+    def full(self) -> bool:
+        """Whether the transport holds more than it likes to."""
+        return self._full
+
+    def write_frame(self, frame: bytes) -> None:
+        """A whole frame of ours, as it is."""
+        if self.state == self.STATE_OPEN:
+            self.transport.write(frame)
+
+    def close_with(self, code: int, reason: str) -> None:
+        """Sends the close frame; nothing of ours follows it."""
+        if self.state == self.STATE_OPEN:
+            self.sendCloseFrame(code=code, reasonUtf8=reason.encode()[:120].decode("utf-8", "ignore").encode())
+
+    def ping(self) -> None:
+        if self.state == self.STATE_OPEN:
+            self.sendPing()
+
+    def drop(self) -> None:
+        """Ends the TCP connection at once."""
+        self.transport.abortConnection()
+
+    def read(self, wanted: bool) -> None:
+        """Stops or goes on reading from the viewer."""
+        (self.transport.resumeProducing if wanted else self.transport.pauseProducing)()
+
+    def progress(self) -> tuple[bool, int]:
+        """Whether bytes wait for the viewer's TCP, and a number that changes when it takes some."""
+        socket_ = _socket_of(self.transport)
+        if socket_ is not None:
+            try:
+                waiting = array.array("i", [0])
+                fcntl.ioctl(socket_.fileno(), termios.TIOCOUTQ, waiting)
+                told = socket_.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED + 8)
+                return self._full or waiting[0] > 0, struct.unpack_from("=Q", told, _BYTES_ACKED)[0]
+            except (OSError, struct.error):
+                pass  # a UNIX socket, another system: what the transport says must do
+        return self._full, self._turns
+
+
+def _socket_of(transport: Any) -> socket.socket | None:
+    """The TCP socket below a transport, below TLS too."""
+    for layer in (transport, getattr(transport, "transport", None)):
+        ask: Any = getattr(layer, "getHandle", None)
+        handle = ask() if ask is not None else None
+        if isinstance(handle, socket.socket):
+            return handle
+    return None
+
+
+def wire_factory(*, connections: int, reactor: Any) -> WebSocketServerFactory:
+    """Autobahn's factory with every option set: its defaults are unlimited (SECURITY F2).
+
+    Origin, connection limits, deadlines and pings are ours (they need our clock and our answers), so its own are off
+    or wide.
+    """
+    factory = WebSocketServerFactory(server=None, reactor=reactor)
+    factory.setProtocolOptions(
+        versions=[13],
+        webStatus=False,
+        utf8validateIncoming=True,
+        maskServerFrames=False,
+        requireMaskedClientFrames=True,
+        applyMask=True,
+        maxFramePayloadSize=FRAME_MAX,
+        maxMessagePayloadSize=FRAME_MAX,
+        autoFragmentSize=0,
+        failByDrop=False,
+        echoCloseCodeReason=False,
+        openHandshakeTimeout=0,
+        closeHandshakeTimeout=0,
+        tcpNoDelay=True,
+        perMessageCompressionAccept=_no_compression,
+        autoPingInterval=0,
+        autoPingTimeout=0,
+        serveFlashSocketPolicy=False,
+        allowedOrigins=["*"],
+        allowNullOrigin=False,
+        maxConnections=connections,
+        trustXForwardedFor=0,
+    )
+    return factory
+
+
+def _no_compression(_offers: object) -> None:
+    """No compression: a frame is built once for all, and there is nothing to bomb with."""
+    return
