@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import Factory, Protocol
@@ -32,7 +32,7 @@ class Asked:
     line: str
 
 
-Script = Callable[["Connection", Asked], None]
+Script = Callable[["Connection", Asked], object]
 
 
 class Connection(Protocol):
@@ -63,10 +63,10 @@ class Connection(Protocol):
     def finish(self) -> None:
         self.write(b"0\r\n\r\n")
 
-    def upgrade(self) -> None:
-        """The 101 of an attach; from now on `write` and `received` are the terminal."""
+    def upgrade(self, first: bytes = b"") -> None:
+        """The 101 of an attach and its first output; from now on `write` and `received` are the terminal."""
         self.upgraded = True
-        self.write(b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
+        self.write(b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n" + first)
 
     def write(self, data: bytes) -> None:
         assert self.transport is not None
@@ -74,8 +74,8 @@ class Connection(Protocol):
 
     def drop(self) -> None:
         """dockerd dies."""
-        assert self.transport is not None
-        self.transport.abortConnection()  # type: ignore[attr-defined]
+        pipe: Any = self.transport
+        pipe.abortConnection()
 
     def connectionMade(self) -> None:
         self.dockerd.connections.append(self)
@@ -125,14 +125,14 @@ class FakeDockerd:
         self._waiting: list[tuple[str, Deferred[Connection]]] = []
 
     def listen(self) -> None:
-        factory = Factory.forProtocol(lambda: Connection(self))  # type: ignore[arg-type]
+        factory = Factory.forProtocol(lambda: Connection(self))
         self._port = self._reactor.listenUNIX(str(self.socket), factory)
 
     async def stop(self) -> None:
         """Closes the socket and every connection."""
         if self._port is not None:
             port, self._port = self._port, None
-            await port.stopListening()  # type: ignore[misc]
+            await maybeDeferred(port.stopListening)
         for connection in list(self.connections):
             connection.drop()
             await connection.closed
@@ -143,6 +143,18 @@ class FakeDockerd:
     def replies(self, method: str, path: str, status: int, body: object = None) -> None:
         """Each such request is answered like this."""
         self.script(method, path, lambda connection, _: connection.reply(status, body))
+
+    def streams(self, method: str, path: str, *chunks: bytes, finish: bool = True) -> None:
+        """Each such request is answered by a stream of these pieces; without `finish` it stays open."""
+
+        def script(connection: Connection, _: Asked) -> None:
+            connection.begin()
+            for chunk in chunks:
+                connection.chunk(chunk)
+            if finish:
+                connection.finish()
+
+        self.script(method, path, script)
 
     def request(self, path: str) -> Deferred[Connection]:
         """Fires with the connection of the next request for `path`."""

@@ -134,7 +134,8 @@ class FieldsTests(SynchronousTestCase):
 
     def test_absent_and_odd(self) -> None:
         """What is not there, or of another type, is the empty value."""
-        for odd in ({}, {"a": None}, {"a": {"b": None}}, [], "x", None, {"a": 3}, {"a": {"b": {}}}):
+        odds: tuple[object, ...] = ({}, {"a": None}, {"a": {"b": None}}, [], "x", None, {"a": 3}, {"a": {"b": {}}})
+        for odd in odds:
             self.assertEqual((text(odd, "a", "b"), flag(odd, "a", "b"), sequence(odd, "a", "b")), ("", False, ()))
             self.assertEqual((number(odd, "a", "b"), labels(odd, "a", "b", "c")), (0, {}))
 

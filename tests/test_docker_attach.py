@@ -1,0 +1,294 @@
+"""The attach: head, pacing, bounds, ends."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionLost
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.logger import LogEvent, globalLogPublisher
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from stellarstack.docker.attach import (
+    CLOSE_GRACE,
+    PACE,
+    PACED_FROM,
+    READ_MAX,
+    UNWRITTEN_MAX,
+    AttachProtocol,
+    Joined,
+)
+from stellarstack.errors import ContainerGone, DockerUnavailable, TimedOut
+from tests.contracts import Recorder, deferred
+from tests.fake_dockerd import Connection
+from tests.test_docker_client import TTY, DockerdCase
+
+AGREED = b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+
+
+class Pipe(StringTransport):
+    """A transport in memory that tells whether it reads, and that can be full."""
+
+    reading = True
+    aborted = False
+    bufferSize = 65536
+
+    def pauseProducing(self) -> None:
+        self.reading = False
+
+    def resumeProducing(self) -> None:
+        self.reading = True
+
+    def abortConnection(self) -> None:
+        self.aborted = True
+
+
+class AttachCase(SynchronousTestCase):
+    """An attach on a transport in memory, with the engine's agreement already in."""
+
+    tty = True
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.sink = Recorder()
+        joined = Joined(container="c", tty=self.tty, request=b"POST\r\n\r\n", sink=self.sink)
+        self.attach = AttachProtocol(clock=self.clock, joined=joined)
+        self.pipe = Pipe()
+        self.attach.makeConnection(self.pipe)
+
+    def agree(self, first: bytes = b"") -> None:
+        self.attach.dataReceived(AGREED + first)
+        self.successResultOf(self.attach.agreed)
+        self.pipe.clear()
+
+    def lose(self) -> None:
+        self.attach.connectionLost(Failure(ConnectionLost("gone")))
+
+
+class HeadTests(AttachCase):
+    """What comes before the terminal."""
+
+    def test_request_first(self) -> None:
+        """The request goes out at once, and large pieces are read from now on."""
+        self.assertEqual((self.pipe.value(), self.pipe.bufferSize), (b"POST\r\n\r\n", READ_MAX))
+
+    def test_any_cut(self) -> None:
+        """Byte by byte the head is understood, and what follows it is output."""
+        for byte in AGREED + b"ab":
+            self.attach.dataReceived(bytes([byte]))
+        self.successResultOf(self.attach.agreed)
+        self.assertEqual(self.sink.data, b"ab")
+
+    def test_refused(self) -> None:
+        """A refusal fails the attach, drops the connection, and the sink never hears of it."""
+        self.attach.dataReceived(b'HTTP/1.1 404 X\r\nContent-Length: 23\r\n\r\n{"message":"no such one"}')
+        self.failureResultOf(self.attach.agreed, ContainerGone)
+        self.attach.dataReceived(b"more")
+        self.lose()
+        self.assertEqual((self.pipe.aborted, self.sink.data, self.sink.ends), (True, b"", 0))
+
+    def test_nonsense(self) -> None:
+        """What is no HTTP fails the attach."""
+        self.attach.dataReceived(b"\0" * 20_000)
+        self.failureResultOf(self.attach.agreed, DockerUnavailable)
+        self.assertTrue(self.pipe.aborted)
+
+    def test_lost(self) -> None:
+        """A connection that breaks before the answer fails the attach and ends nothing."""
+        self.lose()
+        self.failureResultOf(self.attach.agreed, DockerUnavailable)
+        self.assertEqual(self.sink.ends, 0)
+
+
+class PacingTests(AttachCase):
+    """Reading rests after large pieces (DESIGN, fact 20)."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.agree()
+
+    def test_large_pieces_rest(self) -> None:
+        """After a large piece the transport rests for a millisecond; the piece itself is handed on at once."""
+        self.attach.dataReceived(b"x" * PACED_FROM)
+        self.assertEqual((self.pipe.reading, len(self.sink.data)), (False, PACED_FROM))
+        self.clock.advance(PACE)
+        self.assertTrue(self.pipe.reading)
+        self.attach.dataReceived(b"x" * PACED_FROM)
+        self.assertFalse(self.pipe.reading)
+
+    def test_small_pieces_do_not(self) -> None:
+        """An echo never waits."""
+        self.attach.dataReceived(b"x" * (PACED_FROM - 1))
+        self.assertEqual((self.pipe.reading, self.clock.getDelayedCalls()), (True, []))
+
+    def test_end_while_resting(self) -> None:
+        """An end within the rest leaves no timer."""
+        self.attach.dataReceived(b"x" * PACED_FROM)
+        self.lose()
+        self.assertEqual((self.sink.ends, self.clock.getDelayedCalls()), (1, []))
+
+
+class WriteTests(AttachCase):
+    """Keystrokes."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.agree()
+        self.logged: list[LogEvent] = []
+        observer: Any = self.logged.append
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+
+    def fill(self) -> None:
+        producer: Any = self.pipe.producer
+        producer.pauseProducing()
+
+    def drain(self) -> None:
+        producer: Any = self.pipe.producer
+        producer.resumeProducing()
+
+    def warnings(self) -> list[LogEvent]:
+        return [event for event in self.logged if "does not read" in str(event.get("log_format"))]
+
+    def test_written(self) -> None:
+        """Keystrokes go out as they are; none is no write."""
+        self.attach.write(b"a\r")
+        self.attach.write(b"")
+        self.assertEqual(self.pipe.value(), b"a\r")
+
+    def test_bound(self) -> None:
+        """A container that does not read costs at most 1 MiB: beyond it keys are dropped, and that is logged once."""
+        self.fill()
+        self.attach.write(b"a" * (UNWRITTEN_MAX - 1))
+        self.attach.write(b"bb")
+        self.attach.write(b"c")
+        self.attach.write(b"d")
+        self.assertEqual((self.pipe.value(), len(self.warnings())), (b"", 1))
+        self.drain()
+        self.assertEqual(self.pipe.value(), b"a" * (UNWRITTEN_MAX - 1) + b"c")
+        self.attach.write(b"e")
+        self.assertEqual(self.pipe.value()[-1:], b"e")
+
+    def test_after_the_end(self) -> None:
+        """After the end keystrokes go nowhere, and a close is content."""
+        self.lose()
+        self.attach.write(b"a")
+        self.attach.close()
+        self.assertEqual((self.pipe.value(), self.sink.ends, self.clock.getDelayedCalls()), (b"", 1, []))
+
+    def test_stopped_producer(self) -> None:
+        """A transport that is done takes no more, and nothing is kept for it."""
+        producer: Any = self.pipe.producer
+        producer.stopProducing()
+        self.attach.write(b"a")
+        self.assertEqual(self.pipe.value(), b"")
+
+
+class CloseTests(AttachCase):
+    """Letting go."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.agree()
+
+    def test_close(self) -> None:
+        """Close lets out what waits, hears no more, and ends once; a second close is nothing."""
+        producer: Any = self.pipe.producer
+        producer.pauseProducing()
+        self.attach.write(b"bye\r")
+        self.attach.close()
+        self.attach.close()
+        self.attach.write(b"late")
+        self.attach.dataReceived(b"unheard" * PACED_FROM)
+        self.assertEqual((self.pipe.value(), self.pipe.disconnecting, self.sink.data), (b"bye\r", True, b""))
+        self.lose()
+        self.assertEqual((self.sink.ends, self.pipe.aborted, self.clock.getDelayedCalls()), (1, False, []))
+
+    def test_close_of_a_stuck_one(self) -> None:
+        """Where the PTY takes nothing, the connection is dropped after a second."""
+        self.attach.close()
+        self.clock.advance(CLOSE_GRACE)
+        self.assertTrue(self.pipe.aborted)
+
+
+class FramedTests(AttachCase):
+    """A container without a terminal."""
+
+    tty = False
+
+    def test_frames_are_taken_off(self) -> None:
+        """Its output comes without the frames."""
+        self.agree(b"\x01\0\0\0\0\0\0\x02o")
+        self.attach.dataReceived(b"k\x02\0\0\0\0\0\0\x01!")
+        self.assertEqual(self.sink.data, b"ok!")
+
+
+class AttachOverSocketTests(DockerdCase):
+    """The attach over a UNIX socket."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.dockerd.replies("GET", "/containers/c/json", 200, TTY)
+
+    async def test_request(self) -> None:
+        """The attach asks for all streams, with detach keys that nobody can type, and drops as dockerd does."""
+        self.dockerd.script("POST", "/containers/c/attach", lambda c, _: c.upgrade(b"first"))
+        asked = self.dockerd.request("/containers/c/attach")
+        sink = Recorder()
+        work = deferred(self.engine.attach("c", sink))
+        connection = await asked
+        attachment = await work
+        await sink.has(b"first")
+        line = self.dockerd.asked[-1].line
+        self.assertIn("detachKeys=%FF%2C%FF%2C%FF%2C%FF", line)
+        self.assertIn("/v1.41/containers/c/attach?stream=1&stdin=1&stdout=1&stderr=1", line)
+        attachment.write(b"x\x10\x11")
+        attachment.close()
+        await connection.closed
+        self.assertEqual(connection.received, b"x\x10\x11")
+        await sink.ended
+
+    async def test_dockerd_dies(self) -> None:
+        """K01: when dockerd drops the attach, the sink hears of the end once."""
+        self.dockerd.script("POST", "/containers/c/attach", lambda c, _: c.upgrade())
+        asked = self.dockerd.request("/containers/c/attach")
+        sink = Recorder()
+        work = deferred(self.engine.attach("c", sink))
+        connection = await asked
+        await work
+        connection.drop()
+        await sink.ended
+        self.assertEqual(sink.ends, 1)
+
+    async def test_silence(self) -> None:
+        """K02: an attach that is not answered ends by its timeout, with its connection; cancelling does the same."""
+        for cancel in (True, False):
+            asked: Deferred[Connection] = self.dockerd.request("/containers/c/attach")
+            sink = Recorder()
+            work = deferred(self.engine.attach("c", sink))
+            connection = await asked
+            if cancel:
+                work.cancel()
+                work.addErrback(lambda _: None)
+                await work
+            else:
+                self.clock.advance(31)
+                await self.refused(TimedOut, work)
+            await connection.closed
+            self.assertEqual(sink.ends, 0)
+
+    async def test_socket_gone(self) -> None:
+        """A socket that goes between the two requests of an attach is DockerUnavailable."""
+        socket = self.dockerd.socket
+        elsewhere = socket.with_suffix(".gone")
+
+        def vanish(connection: Connection, _: object) -> None:
+            connection.reply(200, TTY)
+            socket.rename(elsewhere)
+
+        self.dockerd.script("GET", "/containers/c/json", vanish)
+        await self.refused(DockerUnavailable, self.engine.attach("c", Recorder()))
+        elsewhere.rename(socket)
