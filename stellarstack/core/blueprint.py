@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import cast
+from zlib import crc32
 
 from stellarstack.core import plain
 from stellarstack.core.crash import CrashPolicy
@@ -197,7 +198,9 @@ def parse_blueprint(document: Mapping[str, Json], *, default_id: str = "") -> Bl
 
 def blueprint_id(given: str, default_id: str, name: str) -> str:
     """The id to use. BlueprintInvalid where none of the three makes one (P05: an id becomes a file name)."""
-    found = given or default_id or re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:64]
+    found = given or default_id or re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:64].strip("-")
+    if not found and name:
+        found = f"blueprint-{crc32(name.encode('utf-8', 'replace')):08x}"
     if not BLUEPRINT_ID.fullmatch(found):
         raise BlueprintInvalid(f"id: must be 1 to 64 letters, digits and _ . - with no sign first, not {found!r:.80}")
     return found

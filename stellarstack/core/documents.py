@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import math
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, time
@@ -19,6 +21,7 @@ from stellarstack.errors import BlueprintInvalid, TooLarge
 TEXT_MOST = 2 << 20
 DEPTH_MOST = 64
 PARTS_MOST = 200_000
+_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[\]{},]', re.DOTALL)
 
 
 def load_text(text: str, name: str) -> Mapping[str, Json]:
@@ -35,8 +38,7 @@ def load_text(text: str, name: str) -> Mapping[str, Json]:
     if reader is None:
         raise BlueprintInvalid(f"{name}: must end in .json, .toml, .yaml or .yml")
     try:
-        document = reader(text)
-        _check_depth(document)
+        document = _plain(reader(text))
     except BlueprintInvalid as error:
         raise BlueprintInvalid(f"{name}: {error}") from error
     except (ValueError, YAMLError, RecursionError) as error:
@@ -54,25 +56,18 @@ def load_json(text: str) -> Json:
 
 
 def check_nesting(text: str, most: int = DEPTH_MOST) -> None:
-    """ValueError where the brackets outside of strings of a JSON text nest deeper than `most`."""
-    depth = 0
-    in_string = escaped = False
-    for letter in text:
-        if in_string:
-            if escaped:
-                escaped = False
-            elif letter == "\\":
-                escaped = True
-            elif letter == '"':
-                in_string = False
-        elif letter == '"':
-            in_string = True
-        elif letter in "[{":
+    """ValueError where the brackets outside of strings of a JSON text nest deeper than `most`, or are too many."""
+    depth = parts = 0
+    for found in _BRACKETS.finditer(text):
+        if found[0] in "[{":
             depth += 1
-            if depth > most:
-                raise ValueError(f"nests deeper than {most}")
-        elif letter in "]}":
+        elif found[0] in "]}":
             depth -= 1
+        parts += found[0] in "[{,"
+        if depth > most:
+            raise ValueError(f"nests deeper than {most}")
+        if parts > PARTS_MOST:
+            raise ValueError(f"has over {PARTS_MOST} parts")
 
 
 def check_yaml(text: str, *, aliases: bool = False, depth_most: int = DEPTH_MOST) -> None:
@@ -114,20 +109,29 @@ def _load_yaml(text: str) -> Json:
     return cast(Json, reader.load(text))
 
 
-def _check_depth(value: object, depth: int = 0) -> None:
-    """The parsed document holds what JSON can hold, and no deeper than allowed."""
+def _plain(value: object, depth: int = 0) -> Json:
+    """The parsed document as JSON would hold it: keys and dates become strings."""
     if depth > DEPTH_MOST:
-        raise BlueprintInvalid(f"nests deeper than {DEPTH_MOST}")
+        raise ValueError(f"nests deeper than {DEPTH_MOST}")
     if isinstance(value, Mapping):
-        for key, item in value.items():
-            if not isinstance(key, str):
-                raise BlueprintInvalid(f"the key {key!r:.60} must be a string: put it in quotes")
-            _check_depth(item, depth + 1)
-    elif isinstance(value, list):
-        for item in value:
-            _check_depth(item, depth + 1)
-    elif isinstance(value, date | datetime | time) or not isinstance(value, str | int | float | None):
-        raise BlueprintInvalid(f"the value {str(value)!r:.60} must be a string: put it in quotes")
+        return {_key(key): _plain(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item, depth + 1) for item in value]
+    if isinstance(value, date | datetime | time):
+        return value.isoformat()
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value} is no number")
+    if value is None or isinstance(value, str | int | float):
+        return value
+    raise ValueError(f"holds a {type(value).__name__}, which is no value of JSON")
+
+
+def _key(key: object) -> str:
+    if isinstance(key, bool):
+        return "true" if key else "false"
+    if not isinstance(key, str | int | float | date):
+        raise ValueError("has a key that is no string")
+    return str(key)
 
 
 def _first_line(error: Exception) -> str:

@@ -26,7 +26,7 @@ from stellarstack.core.configfiles.names import PARSER_NAMES, parser_name
 from stellarstack.core.documents import load_json
 from stellarstack.core.messages import Json
 from stellarstack.core.reading import Fields, kind_of
-from stellarstack.core.ready import TIMEOUT_DEFAULT, ReadyCheck, ReadyKind, egg_pattern
+from stellarstack.core.ready import ReadyCheck, ReadyKind, egg_pattern
 from stellarstack.core.rules import split_rules
 from stellarstack.core.stop import parse_stop
 from stellarstack.errors import BlueprintInvalid
@@ -35,6 +35,8 @@ VERSIONS = ("PTDL_v1", "PTDL_v2", "PLCN_v1", "PLCN_v2", "PLCN_v3")
 VARIABLE_KEY = re.compile(r"[A-Za-z0-9_-]{1,191}")
 _TEXT_MOST = 1 << 20
 _ITEMS_MOST = 1000
+# Eggs know no timeout, and some update their game by every start.
+EGG_READY_TIMEOUT = 1800.0
 
 
 def is_egg(document: Mapping[str, Json]) -> bool:
@@ -144,7 +146,7 @@ def _ready(startup: Fields) -> ReadyCheck:
     patterns = tuple(egg_pattern(text) for text in texts[:_ITEMS_MOST] if isinstance(text, str))
     if not patterns:
         return ReadyCheck(kind=ReadyKind.NONE)
-    return ReadyCheck(kind=ReadyKind.LOG, patterns=patterns, timeout=TIMEOUT_DEFAULT)
+    return ReadyCheck(kind=ReadyKind.LOG, patterns=patterns, timeout=EGG_READY_TIMEOUT)
 
 
 def _variables(top: Fields) -> tuple[Variable, ...]:
@@ -181,7 +183,7 @@ def _flag(value: Json) -> bool:
 
 
 def _install(top: Fields) -> InstallPlan | None:
-    fields = top.object("scripts").object("installation")
+    fields = Fields(_unwrapped(top, "scripts"), BlueprintInvalid, "scripts").object("installation")
     script = _text(fields, "script").replace("\r\n", "\n").replace("\r", "\n")
     if not script.strip():
         return None

@@ -246,6 +246,7 @@ def resolve(
         ip=address_inside(config.ports),
         port=port_inside(blueprint, config.ports),
     )
+    _check_config_names(blueprint, variables, env)
     spec = ServerSpec(
         server_id=server_id,
         name=name or server_id,
@@ -333,6 +334,22 @@ def _install_image(blueprint: Blueprint, image: str) -> str:
     found = blueprint.install.image or image
     parse_image(found)
     return found
+
+
+def _check_config_names(blueprint: Blueprint, variables: Mapping[str, str], env: Mapping[str, str]) -> None:
+    """A native blueprint names only what there is; in an egg, what is not known stays as it is."""
+    if blueprint.egg:
+        return
+    values = Values("", "", 0, 0, {**env, **variables})
+    for file in blueprint.config_files:
+        for item in file.replacements:
+            unknown = (
+                unknown_names(item.value, lambda name: native_value(values, name))
+                if isinstance(item.value, str)
+                else []
+            )
+            if unknown:
+                raise BlueprintInvalid(f"configFiles: {file.path}: {item.key}: {{{{{unknown[0]}}}}} is not known")
 
 
 def _command(spec: ServerSpec) -> str | tuple[str, ...] | None:
