@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from stellarstack.config import LimitsConfig
-from stellarstack.store.faults import is_damage, is_locked, translated
+from stellarstack.store.faults import DATABASE_ERRORS, is_damage, is_locked, translated
 from stellarstack.store.journal import Journal
 from stellarstack.store.outbox import Outbox
 from stellarstack.store.shelf import Shelf
@@ -51,7 +51,7 @@ class Database:
         self.damaged = self.locked = False
         try:
             return self._commit(works)
-        except sqlite3.Error as error:
+        except DATABASE_ERRORS as error:
             self._note(error)
             if len(works) == 1 or self.damaged or self.locked:
                 return failed(error, len(works))
@@ -60,7 +60,7 @@ class Database:
     def _run_alone(self, work: Work) -> list[Any]:
         try:
             return self._commit([work])
-        except sqlite3.Error as error:
+        except DATABASE_ERRORS as error:
             self._note(error)
             return failed(error, 1)
 
@@ -107,6 +107,6 @@ class Database:
         self.connection.execute("RELEASE call")
         return answer
 
-    def _note(self, error: sqlite3.Error) -> None:
+    def _note(self, error: Exception) -> None:
         self.damaged = self.damaged or is_damage(error)
         self.locked = self.locked or is_locked(error)

@@ -24,7 +24,7 @@ KEEP_SECONDS = 7 * 86400.0
 KEEP_MOST = 1_000_000
 
 # After so many new commands the next slice of old arrivals is looked at.
-PRUNE_EVERY, PRUNE_MOST = 250, 500
+PRUNE_EVERY, PRUNE_MOST = 250, 1000
 
 _PRUNE = """DELETE FROM journal WHERE arrival > ? AND arrival <= ? AND finished IS NOT NULL AND expires < ?
     AND (finished < ? OR arrival <= ?)"""
@@ -109,16 +109,17 @@ class Journal:
         return Event(result.type, {**result.fields, "repeat": True, "timestamp": self._now()}, durable=True)
 
     def _prune(self) -> None:
-        """Looks at the next 500 arrivals at most, and at the end of what may go begins anew."""
+        """Looks at the next slice of arrivals, and after the last one that may go begins anew."""
         oldest, newest = self._connection.execute("SELECT MIN(arrival), MAX(arrival) FROM journal").fetchone()
-        start = max(self._pruned_to, oldest - 1)
-        end = min(newest - KEEP_IDS, start + PRUNE_MOST)
-        if end <= start:
-            self._pruned_to = 0
+        if newest is None:
             return
-        now = self._now()
-        self._connection.execute(_PRUNE, (start, end, now, now - KEEP_SECONDS, newest - KEEP_MOST))
-        self._pruned_to = end
+        limit = newest - KEEP_IDS
+        start = max(self._pruned_to, oldest - 1)
+        end = min(limit, start + PRUNE_MOST)
+        if end > start:
+            now = self._now()
+            self._connection.execute(_PRUNE, (start, end, now, now - KEEP_SECONDS, newest - KEEP_MOST))
+        self._pruned_to = end if end < limit else 0
 
 
 def as_key(text: str) -> bytes:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from stellarstack.store.faults import Unusable, is_damage, reason
-from stellarstack.store.salvage import Salvaged, salvage
-from stellarstack.store.schema import APPLICATION_ID, VERSION, migrate, version_of
+from stellarstack.store.counters import Counters
+from stellarstack.store.faults import DATABASE_ERRORS, Unusable, is_unusable, reason
+from stellarstack.store.salvage import Salvaged, connect_reader, lenient_text, salvage
+from stellarstack.store.schema import APPLICATION_ID, COLUMNS, VERSION, migrate, version_of
 
 BUSY_SECONDS = 5.0
 _COMPANIONS = ("-wal", "-shm")
@@ -47,23 +49,33 @@ def open_connection(
 def _checked(path: Path, busy_seconds: float, suspect: bool) -> sqlite3.Connection:
     """Unusable: set this file aside. sqlite3.Error: it cannot be opened now."""
     had_log = _refuse_remains(path)
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
-    connection = _connect(path, busy_seconds)
+    with _faults_told():
+        if path.exists():
+            # Looks without writing: closing this one leaves the -wal as it is.
+            with closing(connect_reader(path, busy_seconds)) as reader:
+                _examine(reader, had_log, suspect)
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        connection = _connect(path, busy_seconds)
+        try:
+            migrate(connection)
+            _mark_open(connection)
+        except BaseException:
+            connection.close()
+            if had_log:
+                # Closing took the -wal away, which the next attempt would miss.
+                _companion(path, "-wal").touch(0o600)
+            raise
+    return connection
+
+
+@contextmanager
+def _faults_told() -> Iterator[None]:
     try:
-        _check(connection, suspect)
-        if not had_log and not suspect and _was_open(connection):
-            raise Unusable("its -wal file is missing, and with it perhaps the last commits")
-        migrate(connection)
-        _mark_open(connection)
-    except (sqlite3.Error, Unusable) as error:
-        connection.close()
-        if had_log:
-            # Closing takes the -wal away, which the next attempt would miss.
-            _companion(path, "-wal").touch(0o600)
-        if is_damage(error):
+        yield
+    except DATABASE_ERRORS as error:
+        if is_unusable(error):
             raise Unusable(reason(error)) from error
         raise
-    return connection
 
 
 def _refuse_remains(path: Path) -> bool:
@@ -79,24 +91,41 @@ def _refuse_remains(path: Path) -> bool:
 
 def _connect(path: Path, busy_seconds: float) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=busy_seconds, isolation_level=None, cached_statements=256)
-    # A damaged text is no reason to fail: who reads it checks it.
-    connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
-    return connection
-
-
-def _check(connection: sqlite3.Connection, suspect: bool) -> None:
-    tables = connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]
-    if tables and connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-        raise Unusable("it belongs to another program")
-    if version_of(connection) > VERSION:
-        raise Unusable(f"it was written by a newer daemon (version {version_of(connection)}, ours is {VERSION})")
+    connection.text_factory = lenient_text
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA journal_size_limit = 67108864")
+    return connection
+
+
+def _examine(reader: sqlite3.Connection, had_log: bool, suspect: bool) -> None:
+    tables = reader.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]
+    if tables and reader.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+        raise Unusable("it belongs to another program")
+    if version_of(reader) > VERSION:
+        raise Unusable(f"it was written by a newer daemon (version {version_of(reader)}, ours is {VERSION})")
     check = "PRAGMA integrity_check(1)" if suspect else "PRAGMA quick_check(1)"
-    verdict = connection.execute(check).fetchone()[0]
+    verdict = reader.execute(check).fetchone()[0]
     if verdict != "ok":
         raise Unusable(f"its check says: {' '.join(str(verdict).split())[:200]}")
+    if version_of(reader) == VERSION:
+        for table, columns in COLUMNS.items():
+            reader.execute(f"SELECT {', '.join(columns)} FROM {table} LIMIT 0")  # noqa: S608  our own names
+        _examine_counters(reader)
+    if not had_log and not suspect and _was_open(reader):
+        raise Unusable("its -wal file is missing, and with it perhaps the last commits")
+
+
+def _examine_counters(reader: sqlite3.Connection) -> None:
+    found = reader.execute("SELECT value FROM meta WHERE key = 'outbox'").fetchone()
+    top = reader.execute("SELECT MAX(seq) FROM outbox").fetchone()[0] or 0
+    try:
+        counters = Counters.decode(found[0]) if found else Counters()
+        sane = top <= counters.last_seq and counters.delivered_seq <= counters.last_seq
+    except (ValueError, KeyError, TypeError):
+        sane = False
+    if not sane:
+        raise Unusable("its counters cannot be right")
 
 
 def _was_open(connection: sqlite3.Connection) -> bool:
@@ -120,13 +149,9 @@ def _replace(path: Path, fault: str, *, node_id: str, now: Callable[[], float]) 
     building = path.with_name(path.name + ".building")
     _remove(building)
     os.close(os.open(building, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
-    connection = _connect(building, BUSY_SECONDS)
-    try:
-        connection.execute("PRAGMA synchronous = FULL")
+    with closing(_connect(building, BUSY_SECONDS)) as connection:
         migrate(connection)
         saved = salvage(path, connection, node_id=node_id, now=now)
-    finally:
-        connection.close()
     os.replace(building, _replacement(path))
     kept = _swap(path, now)
     return _set_aside(path, kept, fault, saved)

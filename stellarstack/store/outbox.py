@@ -144,7 +144,10 @@ class Outbox:
 
     def _load(self) -> Counters:
         found = self._connection.execute("SELECT value FROM meta WHERE key = 'outbox'").fetchone()
-        return Counters.decode(found[0]) if found else Counters()
+        counters = Counters.decode(found[0]) if found else Counters()
+        # Counted once at the opening; from then on only what changes is added and subtracted.
+        rows, size = self._extent(counters.delivered_seq, counters.last_seq)
+        return replace(counters, pending_rows=rows, pending_bytes=size)
 
     def _row(self, seq: int, event: Event) -> OutboxRow:
         if not event.durable:

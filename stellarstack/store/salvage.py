@@ -13,9 +13,11 @@ from urllib.parse import quote
 
 from stellarstack.config import LimitsConfig
 from stellarstack.store.counters import Counters, Dropped
-from stellarstack.store.faults import is_locked
+from stellarstack.store.faults import DATABASE_ERRORS, is_locked
 from stellarstack.store.outbox import Outbox
+from stellarstack.store.schema import COLUMNS
 
+READ_SECONDS = 5.0
 _LAST_ROWID = 2**63 - 1
 _Fields: TypeAlias = "Mapping[str, Any]"
 
@@ -33,15 +35,6 @@ class Salvaged:
         return (f"rows saved: {kept}" if kept else "no row could be saved") + lost
 
 
-@dataclass(frozen=True, slots=True)
-class _Table:
-    """`good` says of a row's columns whether they still mean something; ValueError, KeyError, TypeError mean no."""
-
-    name: str
-    columns: tuple[str, ...]
-    good: Callable[[_Fields], bool]
-
-
 def salvage(source: Path, target: sqlite3.Connection, *, node_id: str, now: Callable[[], float]) -> Salvaged:
     """Reads `source` without changing it. sqlite3.Error: the target cannot be written, or the source is locked."""
     rows: dict[str, int] = {}
@@ -51,23 +44,35 @@ def salvage(source: Path, target: sqlite3.Connection, *, node_id: str, now: Call
     if old is not None:
         with closing(old):
             counters = _counters(old)
-            rows = {table.name: _copy(old, target, table) for table in _TABLES}
+            rows = {table: _copy(old, target, table) for table in _GOOD}
     lost = _continue_outbox(target, counters, node_id=node_id, now=now)
     target.execute("COMMIT")
     return Salvaged(rows, lost)
 
 
+def connect_reader(path: Path, busy_seconds: float, mode: str = "mode=ro") -> sqlite3.Connection:
+    """A connection that changes neither the file nor its -wal, not even when it is closed as the last one."""
+    address = f"file:{quote(str(path))}?{mode}"
+    connection = sqlite3.connect(address, uri=True, timeout=busy_seconds, isolation_level=None)
+    connection.text_factory = lenient_text
+    return connection
+
+
+def lenient_text(raw: bytes) -> str:
+    """A damaged text is no reason to fail: who reads it checks it."""
+    return raw.decode("utf-8", "replace")
+
+
 def _readable(source: Path) -> sqlite3.Connection | None:
     """The file with its -wal; alone, where that cannot be read; None where nothing can."""
+    if not source.exists() or not source.stat().st_size:
+        # SQLite would take it for a new one and remove the -wal.
+        return None
     for mode in ("mode=ro", "immutable=1"):
-        try:
-            connection = sqlite3.connect(f"file:{quote(str(source))}?{mode}", uri=True, isolation_level=None)
-        except sqlite3.Error:
-            continue
-        connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
+        connection = connect_reader(source, READ_SECONDS, mode)
         try:
             connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
-        except sqlite3.Error as error:
+        except DATABASE_ERRORS as error:
             connection.close()
             if is_locked(error):
                 raise
@@ -80,24 +85,24 @@ def _counters(old: sqlite3.Connection) -> Counters | None:
     try:
         found = old.execute("SELECT value FROM meta WHERE key = 'outbox'").fetchone()
         return Counters.decode(found[0]) if found else Counters()
-    except (sqlite3.Error, ValueError, KeyError, TypeError):
+    except (*DATABASE_ERRORS, ValueError, KeyError, TypeError):
         return None
 
 
-def _copy(old: sqlite3.Connection, target: sqlite3.Connection, table: _Table) -> int:
-    columns = ", ".join(table.columns)
-    places = ", ".join("?" * len(table.columns))
-    insert = f"INSERT OR IGNORE INTO {table.name} ({columns}) VALUES ({places})"  # noqa: S608  our own names
+def _copy(old: sqlite3.Connection, target: sqlite3.Connection, table: str) -> int:
+    columns = ", ".join(COLUMNS[table])
+    places = ", ".join("?" * len(COLUMNS[table]))
+    insert = f"INSERT OR IGNORE INTO {table} ({columns}) VALUES ({places})"  # noqa: S608  our own names
     count = 0
-    for _, *values in _walk(old, table.name, columns):
+    for _, *values in _walk(old, table, columns):
         if _means_something(table, values):
             count += target.execute(insert, values).rowcount
     return count
 
 
-def _means_something(table: _Table, values: list[Any]) -> bool:
+def _means_something(table: str, values: list[Any]) -> bool:
     try:
-        return table.good(dict(zip(table.columns, values, strict=True)))
+        return _GOOD[table](dict(zip(COLUMNS[table], values, strict=True)))
     except (ValueError, KeyError, TypeError):
         return False
 
@@ -116,10 +121,10 @@ def _walk(old: sqlite3.Connection, table: str, columns: str) -> Iterator[tuple[A
                 yield row
             else:
                 return
-        except sqlite3.Error:
+        except DATABASE_ERRORS:
             pass
         landing = _next_readable(old, table, last)
-        with suppress(sqlite3.Error):
+        with suppress(*DATABASE_ERRORS):
             yield from old.execute(downwards, (last, _LAST_ROWID if landing is None else landing))
         if landing is None:
             return
@@ -133,7 +138,7 @@ def _next_readable(old: sqlite3.Connection, table: str, last: int) -> int | None
         try:
             found = old.execute(query, (last + step,)).fetchone()
             return int(found[0]) if found and found[0] > last + step else None
-        except sqlite3.Error:
+        except DATABASE_ERRORS:
             step *= 2
     return None
 
@@ -152,17 +157,14 @@ def _good_command(row: _Fields) -> bool:
     return isinstance(row["id"], bytes) and isinstance(document["type"], str) and isinstance(row["copies"], int)
 
 
-_TABLES = (
-    _Table("servers", ("id", "document"), lambda row: isinstance(json.loads(row["document"]), dict)),
-    _Table("notes", ("key", "value"), lambda row: json.loads(row["value"]) is not Ellipsis),
-    _Table("denylist", ("jti", "expires"), lambda row: isinstance(row["jti"], bytes)),
-    _Table(
-        "journal",
-        ("arrival", "id", "fingerprint", "accepted", "begun", "finished", "expires", "copies", "command", "result"),
-        _good_command,
-    ),
-    _Table("outbox", ("seq", "event_id", "type", "rank", "size", "channels", "body"), _good_event),
-)
+# Says of a row's columns whether they still mean something; ValueError, KeyError and TypeError mean no.
+_GOOD: Mapping[str, Callable[[_Fields], bool]] = {
+    "servers": lambda row: isinstance(json.loads(row["document"]), dict),
+    "notes": lambda row: json.loads(row["value"]) is not Ellipsis,
+    "denylist": lambda row: isinstance(row["jti"], bytes) and isinstance(row["expires"], float),
+    "journal": _good_command,
+    "outbox": _good_event,
+}
 
 
 # ------------------------------------------------------------------ the outbox goes on

@@ -31,6 +31,18 @@ _FIRST = (
 MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST,)
 VERSION = len(MIGRATIONS)
 
+# What a file of our version must have, in the order in which it is worth saving.
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "meta": ("key", "value"),
+    "servers": ("id", "document"),
+    "notes": ("key", "value"),
+    "denylist": ("jti", "expires"),
+    "journal": (
+        "arrival", "id", "fingerprint", "accepted", "begun", "finished", "expires", "copies", "command", "result",
+    ),
+    "outbox": ("seq", "event_id", "type", "rank", "size", "channels", "body"),
+}  # fmt: skip
+
 
 def version_of(connection: sqlite3.Connection) -> int:
     """The file's `PRAGMA user_version`; 0 for a new one."""
