@@ -164,7 +164,7 @@ class Terminal:
         if len(self._line) >= LINE_MAX:
             return None
         self._line.append(byte)
-        return bytes([byte]) if byte >= 32 else b"^" + bytes([byte + 64]), None, None
+        return bytes([byte]) if byte >= 32 or byte == 9 else b"^" + bytes([byte + 64]), None, None
 
 
 class Log:
