@@ -210,13 +210,3 @@ class Config:
     @property
     def embedded_socket(self) -> Path:
         return self.redis.embedded_socket or self.paths.state / "redis.sock"
-
-
-def load(path: Path, environ: Mapping[str, str]) -> Config:
-    """Reads daemon.toml (PROTOCOL 2); NODE_ID, NODE_API_TOKEN, REDIS_URL, CONTROL_PLANE_URL, JWT_SECRET stand over it.
-
-    Raises ConfigError: one line that names file, section, key, what was found and what is allowed.
-    """
-    from stellarstack.config_loader import load_config  # it imports the dataclasses above
-
-    return load_config(path, environ)

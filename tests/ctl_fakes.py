@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from socketserver import ThreadingUnixStreamServer
 from typing import Any
 
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 from wsproto import ConnectionType, WSConnection
 from wsproto import events as ws
 
@@ -58,6 +61,18 @@ class UnixHttp:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join(10)
+
+
+def finished(work: Coroutine[Any, Any, Any], clock: Clock | None = None) -> Any:
+    """The result (or error) of a coroutine that ends without waiting, or once `clock` has gone on."""
+    running: Deferred[Any] = Deferred.fromCoroutine(work)
+    if clock is not None:
+        clock.advance(1000)
+    outcome: list[Any] = []
+    running.addBoth(outcome.append)
+    if isinstance(outcome[0], Failure):
+        outcome[0].raiseException()
+    return outcome[0]
 
 
 class ConsolePeer:

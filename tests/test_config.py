@@ -12,7 +12,8 @@ from typing import Any, get_args, get_type_hints
 from twisted.trial.unittest import SynchronousTestCase
 
 from stellarstack import config as config_module
-from stellarstack.config import Config, Secret, load
+from stellarstack.config import Config, Secret
+from stellarstack.config_loader import load_config
 from stellarstack.errors import ConfigError
 
 ETC = Path(__file__).parent.parent / "etc" / "daemon.toml"
@@ -45,7 +46,7 @@ class ConfigCase(SynchronousTestCase):
 
     def loaded(self, text: str | bytes, **environ: str) -> Config:
         self.path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        return load(self.path, environ)
+        return load_config(self.path, environ)
 
     def refused(self, text: str | bytes, **environ: str) -> str:
         """The error line without the file's path."""
@@ -188,12 +189,12 @@ class TestRefusals(ConfigCase):
     def test_path_is_named(self) -> None:
         """The line begins with the file."""
         self.path.write_text("[x]")
-        self.assertTrue(str(self.assertRaises(ConfigError, load, self.path, {})).startswith(f"{self.path}: "))
+        self.assertTrue(str(self.assertRaises(ConfigError, load_config, self.path, {})).startswith(f"{self.path}: "))
 
     def test_unreadable(self) -> None:
         """A file that is missing or a folder is a config error as well."""
-        self.assertIn("No such file", str(self.assertRaises(ConfigError, load, self.folder / "none.toml", {})))
-        self.assertIn("Is a directory", str(self.assertRaises(ConfigError, load, self.folder, {})))
+        self.assertIn("No such file", str(self.assertRaises(ConfigError, load_config, self.folder / "none.toml", {})))
+        self.assertIn("Is a directory", str(self.assertRaises(ConfigError, load_config, self.folder, {})))
 
     def test_variable_is_named(self) -> None:
         """A wrong variable is told by its name, not as if the file were wrong."""
@@ -261,7 +262,7 @@ class TestShippedFile(ConfigCase):
 
     def test_loads_as_defaults(self) -> None:
         """The shipped file says nothing but the defaults."""
-        self.assertEqual(load(ETC, {}), Config())
+        self.assertEqual(load_config(ETC, {}), Config())
 
     def test_holds_every_key(self) -> None:
         """Every key of every section stands there, set or commented out, and no other."""

@@ -8,7 +8,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, TextIO
 
-from stellarstack.config import Config, PathsConfig, load
+from stellarstack.config import Config, PathsConfig
+from stellarstack.config_loader import load_config
 from stellarstack.ctl import checks, engine, output
 from stellarstack.ctl.control import ControlSocket, Refused
 from stellarstack.ctl.redis_node import Work, dialer, reachable_url, run_once
@@ -56,7 +57,7 @@ class Doctor:
     def examine(self) -> list[Check]:
         """All checks, in an order in which the first fault often explains the later ones."""
         try:
-            config = load(self._path, self._environ)
+            config = load_config(self._path, self._environ)
         except ConfigError as error:
             mend = "mend that line; etc/daemon.toml of the sources and docs/config.rst tell every key"
             return [Check("config", Verdict.BAD, str(error), mend)]

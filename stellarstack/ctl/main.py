@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from stellarstack.config import Config, load
+from stellarstack.config import Config
+from stellarstack.config_loader import load_config
 from stellarstack.core.messages import Json
 from stellarstack.ctl import arguments, output
 from stellarstack.ctl.control import ControlSocket, Refused
@@ -179,7 +180,7 @@ class Control:
 
     def _config(self) -> Config:
         try:
-            return load(self._config_path(), self._environ)
+            return load_config(self._config_path(), self._environ)
         except ConfigError as error:
             hint = "" if self._options.config else " (another one: -c FILE, or --socket PATH without any)"
             raise Refused(f"{error}{hint}") from None

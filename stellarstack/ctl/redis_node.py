@@ -164,7 +164,7 @@ def reachable_url(config: Config, text: str | None = None) -> RedisUrl:
 
 
 def _tls(config: Config, host: str) -> Any:
-    from OpenSSL.SSL import Error
+    from OpenSSL import SSL, crypto
     from twisted.internet.ssl import (
         Certificate,
         PrivateCertificate,
@@ -186,7 +186,7 @@ def _tls(config: Config, host: str) -> Any:
             own = PrivateCertificate.loadPEM(files.key.read_bytes() + files.certificate.read_bytes())
     except OSError as error:
         raise Refused(f"{error.filename}: {error.strerror}") from None
-    except Error:
+    except (SSL.Error, crypto.Error):
         raise Refused("[tls]: certificate, key or ca is no good PEM file") from None
     return optionsForClientTLS(host, trustRoot=trust, clientCertificate=own)
 
