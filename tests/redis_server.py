@@ -90,7 +90,7 @@ class RedisServer:
         self.port = port or free_port()
         self.folder = Path(tempfile.mkdtemp(prefix="stellar-redis-"))
         self._program = program
-        self._config = config
+        self.config = config
         self._tls = tls
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -105,7 +105,7 @@ class RedisServer:
 
     def start(self) -> RedisServer:
         plain = [f"port {self.port}"] if not self._tls else ["port 0", f"tls-port {self.port}"]
-        lines = [*plain, "bind 127.0.0.1", f"dir {self.folder}", "save ''", *self._config]
+        lines = [*plain, "bind 127.0.0.1", f"dir {self.folder}", "save ''", *self.config]
         path = self.folder / "redis.conf"
         if not path.exists():
             path.write_text("\n".join(lines) + "\n")

@@ -53,6 +53,8 @@ class CommandQueue:
         except ReplyError as error:
             if error.word != "BUSYGROUP":
                 raise
+        # takes nothing; shows before we count as connected whether we may read at all
+        await self._read(wire, PENDING, 1)
 
     async def serve(self, wire: Wire) -> None:
         position = PENDING
@@ -72,10 +74,10 @@ class CommandQueue:
             elif not entries and position == PENDING:
                 position = NEW
 
-    async def _read(self, wire: Wire, position: bytes) -> Sequence[Entry]:
+    async def _read(self, wire: Wire, position: bytes, count: int = BATCH) -> Sequence[Entry]:
         block = ("BLOCK", BLOCK_MS) if position == NEW else ()
         found = await wire.call(
-            "XREADGROUP", "GROUP", GROUP, self._consumer, "COUNT", BATCH, *block, "STREAMS", self._key, position
+            "XREADGROUP", "GROUP", GROUP, self._consumer, "COUNT", count, *block, "STREAMS", self._key, position
         )
         return [_entry(raw) for raw in found[0][1]] if found else []
 

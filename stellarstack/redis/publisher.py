@@ -130,6 +130,7 @@ class OutboxPublisher:
 
     async def prepare(self, wire: Wire) -> None:
         """Compares the log's newest entry with our own counter, both ways."""
+        await self._may_add(wire)
         newest = await self._newest(wire)
         state = await self._store.outbox_state()
         if newest > state.last_seq:
@@ -166,6 +167,12 @@ class OutboxPublisher:
             self._wire = None
 
     # -------------------------------------------------------------- inside
+
+    async def _may_add(self, wire: Wire) -> None:
+        """The id 0-0 is never taken, so this adds nothing; it shows a lack of rights before we count as connected."""
+        (told,) = await wire.batch([("XADD", self._key, "NOMKSTREAM", "0-0", "event", "")])
+        if isinstance(told, RedisRefused):
+            raise told
 
     async def _newest(self, wire: Wire) -> int:
         found = await wire.call("XREVRANGE", self._key, "+", "-", "COUNT", 1)
