@@ -229,7 +229,7 @@ class _ConsoleResource(Resource):
     """`/console` and `/console/{serverId}`."""
 
     def __init__(self, endpoint: ConsoleEndpoint) -> None:
-        Resource.__init__(self)  # type: ignore[no-untyped-call]
+        Resource.__init__(self)
         self._endpoint = endpoint
 
     def render(self, request: IRequest) -> bytes | int:

@@ -1,0 +1,120 @@
+"""Consoles and their door wired together for tests: on a FakeEngine and a task.Clock, or on a real reactor."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import maybeDeferred
+from twisted.web.resource import Resource
+from twisted.web.server import Site
+
+from stellarstack.api.websocket import ConsoleEndpoint
+from stellarstack.config import ConsoleConfig
+from stellarstack.console.consoles import Consoles
+from stellarstack.core.claims import Claims
+from stellarstack.core.messages import Event
+from stellarstack.core.records import ServerStatus
+from stellarstack.errors import Forbidden, TokenExpired, Unauthorized
+from stellarstack.interfaces import Engine
+from stellarstack.tasks import Tasks
+
+ALL = frozenset({"console.read", "console.write", "stats.read"})
+
+
+def inline(work: Callable[..., object], *args: object) -> Awaitable[object]:
+    """Blocking work done at once, for tests on a task.Clock."""
+    return maybeDeferred(work, *args)
+
+
+class Tokens:
+    """A TokenVerifier whose tokens are names; `claims` and `errors` say what they mean."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self.known: dict[str, Claims | Exception] = {
+            "bad": Unauthorized("no such token"),
+            "expired": TokenExpired("the token has expired"),
+            "revoked": Forbidden("the token was revoked"),
+        }
+
+    def add(self, token: str, server: str = "srv_1", *, life: float = 300.0, **changes: Any) -> str:
+        wall = self._now()
+        self.known[token] = replace(Claims("usr_1", server, ALL, wall, wall + life, f"jti-{token}"), **changes)
+        return token
+
+    async def verify(self, token: str) -> Claims:
+        found = self.known.get(token, self.known["bad"])
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+
+class Directory:
+    """A ServerDirectory."""
+
+    def __init__(self) -> None:
+        self.servers: dict[str, ServerStatus] = {}
+
+    def status_of(self, server_id: str) -> ServerStatus | None:
+        return self.servers.get(server_id)
+
+    def listing(self) -> list[Mapping[str, Any]]:
+        return []
+
+
+class Bus:
+    """An EventBus that keeps what it gets."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    async def emit(self, *events: Event) -> None:
+        self.events.extend(events)
+
+    def publish(self, event: Event) -> None:
+        self.events.append(event)
+
+    def listen(self, listener: Callable[[str, bytes], None]) -> Callable[[], None]:
+        return lambda: None
+
+    def named(self, kind: str) -> list[Mapping[str, Any]]:
+        return [event.fields for event in self.events if event.type == kind]
+
+
+class Rooms:
+    """A node's consoles and their door."""
+
+    def __init__(
+        self, *, engine: Engine, directory: Path, reactor: Any, now: Callable[[], float], in_thread: Any = None,
+        config: ConsoleConfig = ConsoleConfig(), allowed_origins: tuple[str, ...] = (),
+    ) -> None:  # fmt: skip
+        self.bus = Bus()
+        self.tasks = Tasks()
+        self.tokens = Tokens(now)
+        self.directory = Directory()
+        self.engine = engine
+        self.consoles = Consoles(
+            engine=engine, directory=directory, config=config, bus=self.bus, node_id="node_t", reactor=reactor,
+            tasks=self.tasks, now=now, in_thread=in_thread,
+        )  # fmt: skip
+        self.endpoint = ConsoleEndpoint(
+            consoles=self.consoles, directory=self.directory, tokens=self.tokens, config=config, node_id="node_t",
+            bus=self.bus, clock=reactor, now=now, tasks=self.tasks, allowed_origins=allowed_origins,
+        )  # fmt: skip
+        self.endpoint.start()
+        root = Resource()
+        root.putChild(b"console", self.endpoint.resource())
+        self.site = Site(root, reactor=reactor)
+        self.site.timeOut = None
+
+    async def open(self, server_id: str = "srv_1", status: ServerStatus = ServerStatus.RUNNING) -> Any:
+        self.directory.servers[server_id] = status
+        return await self.consoles.open(server_id, status)
+
+    async def close(self) -> None:
+        await self.endpoint.stop()
+        await self.consoles.stop()
+        await self.tasks.cancel_all()
