@@ -118,14 +118,18 @@ class TakeTests(FolderCase):
     def test_child_does_not_hold(self) -> None:
         """A process that the daemon starts does not inherit the hold: an embedded Redis outlives a kill -9 (K31)."""
         folder = StateFolder.take(self.base)
-        child = subprocess.Popen(["/bin/sleep", "60"], close_fds=False)
-        self.addCleanup(child.wait)
+        child = subprocess.Popen(["/bin/cat"], close_fds=False, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert child.stdin is not None and child.stdout is not None
+        child.stdin.write(b"runs\n")
+        child.stdin.flush()
+        self.assertEqual(child.stdout.readline(), b"runs\n")
+        self.addCleanup(child.communicate)
         self.addCleanup(child.kill)
         folder.release()
         StateFolder.take(self.base).release()
 
     def test_unusable(self) -> None:
-        """A folder where the lock cannot be made is a config error that names it; a link in its place is not followed."""
+        """A folder where the lock cannot be made is a config error; a link in its place is not followed."""
         (self.base / "daemon.lock").symlink_to(self.base / "elsewhere")
         error = self.assertRaises(ConfigError, StateFolder.take, self.base)
         self.assertIn(str(self.base), str(error))
@@ -158,7 +162,7 @@ class WriteTests(FolderCase):
         self.assertEqual([entry.name for entry in self.base.iterdir()], ["folder"])
 
     def test_kill_in_the_middle(self) -> None:
-        """A kill -9 while it is written leaves the old file; the leftover, and only that, goes at the next start (K15)."""
+        """A kill -9 while it is written leaves the old file; only the leftover goes at the next start (K15)."""
         path = self.base / "daemon.toml"
         path.write_bytes(b"old")
         (self.base / ".mine.tmp").write_text("kept")

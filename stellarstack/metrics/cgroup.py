@@ -51,16 +51,6 @@ class OpenCgroup:
             self.close()
             raise
 
-    @classmethod
-    def of(cls, pid: int, mounts: CgroupMounts, proc: Path = Path("/proc")) -> OpenCgroup:
-        """Opens the files of the container in which `pid` runs. NoContainer or OSError: there is none (any more)."""
-        process = proc / str(pid)
-        cgroups = cgroup_files.container_cgroups((process / "cgroup").read_text())
-        files = cgroup_files.container_files(mounts, cgroups)
-        if files is None:
-            raise NoContainer(f"process {pid} is in no container's cgroup that can be read")
-        return cls(files, process / "net/dev")
-
     def read(self) -> Counters:
         """The counters now. OSError: the container is gone. ValueError: a file is not what it should be."""
         version = self.files.version
@@ -100,9 +90,23 @@ class OpenCgroup:
         return os.pread(self._open[name], _LONGEST, 0).decode("ascii", "replace")
 
 
-def read_mounts(proc: Path = Path("/proc")) -> CgroupMounts:
-    """Where the cgroup hierarchies are mounted on this host."""
-    return cgroup_files.cgroup_mounts((proc / "self/mountinfo").read_text())
+class Cgroups:
+    """Finds containers by their processes. The mounts are read once, when the first one is looked for."""
+
+    def __init__(self, proc: Path = Path("/proc")) -> None:
+        self._proc = proc
+        self._mounts: CgroupMounts | None = None
+
+    def open(self, pid: int) -> OpenCgroup:
+        """Opens the files of the container in which `pid` runs. Raises NoContainer; OSError: the process is gone."""
+        if self._mounts is None:
+            self._mounts = cgroup_files.cgroup_mounts((self._proc / "self/mountinfo").read_text())
+        process = self._proc / str(pid)
+        cgroups = cgroup_files.container_cgroups((process / "cgroup").read_text())
+        files = cgroup_files.container_files(self._mounts, cgroups)
+        if files is None:
+            raise NoContainer(f"process {pid} is in no container's cgroup that can be read")
+        return OpenCgroup(files, process / "net/dev")
 
 
 def _opened(path: str | Path) -> int:

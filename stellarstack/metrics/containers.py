@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,26 @@ from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
-from stellarstack.core.cgroup_files import CgroupMounts
 from stellarstack.core.figures import ServerFigures
 from stellarstack.core.messages import Json
 from stellarstack.errors import TimedOut
-from stellarstack.metrics.cgroup import Counters, NoContainer, OpenCgroup, read_mounts
+from stellarstack.metrics.cgroup import Cgroups, Counters, NoContainer, OpenCgroup
 from stellarstack.metrics.disk import DiskMeter
 from stellarstack.metrics.oom import OomBell
 from stellarstack.metrics.run import Run
 from stellarstack.tasks import Tasks, sleep, within
 
-AFTER_OOM = (0.003, 0.010)  # seconds between the kernel's bell and looks at the count: it rings before it kills
+AFTER_OOM = (0.003, 0.010)  # seconds from the kernel's bell to a look at the count, and to the last one: it rings first
 STOP_TIMEOUT = 5.0  # seconds for a look under way
+
+
+@dataclass(frozen=True, slots=True)
+class Instruments:
+    """What a sampler measures with; its own, started and stopped by it."""
+
+    cgroups: Cgroups
+    bell: OomBell
+    disk: DiskMeter
 
 
 class ContainerSampler:
@@ -37,17 +46,17 @@ class ContainerSampler:
     _log = Logger()
 
     def __init__(
-        self, *, clock: IReactorTime, reactor: IReactorThreads, bell: OomBell, disk: DiskMeter, interval: float,
+        self, *, clock: IReactorTime, reactor: IReactorThreads, instruments: Instruments, interval: float,
         sample: Callable[[str, Mapping[str, Json]], None], now: Callable[[], float],
     ) -> None:  # fmt: skip
         self._clock = clock
         self._reactor = reactor
-        self._bell = bell
-        self._disk = disk
+        self._cgroups = instruments.cgroups
+        self._bell = instruments.bell
+        self._disk = instruments.disk
         self._interval = interval
         self._sample = sample
         self._now = now
-        self._mounts: CgroupMounts | None = None
         self._runs: dict[str, Run] = {}  # by server: the one under way, or the last one
         self._latest: dict[str, ServerFigures] = {}
         self._retired: list[OpenCgroup] = []
@@ -136,9 +145,7 @@ class ContainerSampler:
             self._log.warn("{server}'s OOMs are not heard: {reason}", server=run.server_id, reason=str(error))
 
     def _opened(self, pid: int) -> tuple[OpenCgroup, Counters, float]:
-        if self._mounts is None:
-            self._mounts = read_mounts()
-        cgroup = OpenCgroup.of(pid, self._mounts)
+        cgroup = self._cgroups.open(pid)
         try:
             return cgroup, cgroup.read(), time.monotonic()
         except BaseException:

@@ -35,14 +35,17 @@ class _Folder:
 
 
 class DiskMeter:
-    """Walks the folders that were added, over and over, with rests between. Symbolic links are not followed."""
+    """Walks the folders that were added, over and over, with rests between. Symbolic links are not followed.
+
+    `pool` is its own, with one thread at most: it takes that thread's priority down, and ends it at the stop.
+    """
 
     _log = Logger()
 
-    def __init__(self, *, clock: IReactorTime, reactor: IReactorFromThreads) -> None:
+    def __init__(self, *, clock: IReactorTime, reactor: IReactorFromThreads, pool: ThreadPool) -> None:
         self._clock = clock
         self._reactor = reactor
-        self._pool = ThreadPool(0, 1, "disk")
+        self._pool = pool
         self._folders: dict[str, _Folder] = {}
         self._used: dict[str, int] = {}
         self._tasks = Tasks()

@@ -88,7 +88,11 @@ class OomBell:
         if self._epoll is None:
             self._epoll = select.epoll()
             self._reactor.addReader(self)
-        self._epoll.register(descriptor, mask | select.EPOLLET)
+        try:
+            self._epoll.register(descriptor, mask | select.EPOLLET)
+        except OSError:
+            self._rest()
+            raise
         self._rings[descriptor] = ring
 
         def stop() -> None:
@@ -104,6 +108,10 @@ class OomBell:
         if descriptor in self._eventfds:
             self._eventfds.remove(descriptor)
             os.close(descriptor)
+        self._rest()
+
+    def _rest(self) -> None:
+        """Leaves the reactor where nothing is watched any more."""
         if not self._rings and self._epoll is not None:
             self._reactor.removeReader(self)
             self._epoll.close()
