@@ -88,6 +88,5 @@ class TestOpen(SynchronousTestCase):
 
     def test_nobody_there(self) -> None:
         """An address that nobody listens on is told as such."""
-        self.patch(attach.ssl, "create_default_context", lambda: None)
         error = self.assertRaises(ConnectionLost, ConsoleSocket.open, Address("127.0.0.1", 1), "/console/s", "t")
         self.assertIn("ws://127.0.0.1:1 does not answer", str(error))
