@@ -9,8 +9,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from stellarstack.config import ConsoleConfig
-from stellarstack.core.claims import Claims
-from tests.console_rooms import ALL, Rooms, inline
+from tests.console_rooms import Rooms, inline
 from tests.fake_container import Program
 from tests.fake_engine import FakeEngine
 from tests.ws_client import BINARY, CLOSE, TEXT, HandshakeRefused, MemoryEnd, WsClient, bearer, connect_memory, settle
@@ -461,7 +460,9 @@ class SessionTests(DoorCase):
         _, end = self.dial()
         wire = end.protocol
         self.assertEqual((wire.maxFramePayloadSize, wire.maxMessagePayloadSize), (65536, 65536))
-        self.assertEqual((wire.failByDrop, wire.utf8validateIncoming, wire.requireMaskedClientFrames), (False, True, True))
+        self.assertEqual(
+            (wire.failByDrop, wire.utf8validateIncoming, wire.requireMaskedClientFrames), (False, True, True)
+        )
         self.assertEqual((wire.versions, wire.webStatus, wire.trustXForwardedFor), ([13], False, 0))
         self.assertIsNone(wire.perMessageCompressionAccept([object()]))
         self.assertGreater(wire.maxConnections, 0)
@@ -529,11 +530,25 @@ class LimitTests(DoorCase):
         end.taking = False
         for _ in range(40):
             self.engine.print("game_1", "x" * 10_000)
-        for _ in range(20):
+        for _ in range(17):
             settle(self.clock, 4)
         end.take()
         settle(self.clock)
         self.assertEqual(viewer.close_code, 1008)
+
+    def test_one_that_does_not_answer_the_close_frame(self) -> None:
+        """K29: its connection is dropped 10 s later, whoever closed."""
+        for wrong in (True, False):
+            viewer, _ = self.dial(answer_close=False)
+            if wrong:
+                viewer.send_frame(3, b"")
+            else:
+                self.rooms.endpoint.revoke(user_id="usr_1")
+            settle(self.clock)
+            settle(self.clock, 9)
+            self.assertEqual((viewer.close_code, len(self.rooms.endpoint)), (1002 if wrong else 4403, 1))
+            settle(self.clock, 2)
+            self.assertEqual(len(self.rooms.endpoint), 0)
 
     def test_one_that_asks_and_does_not_read(self) -> None:
         """K18: answers to it are bounded too; history is `busy` meanwhile."""
@@ -549,6 +564,3 @@ class LimitTests(DoorCase):
         settle(self.clock)
         self.assertIn(b'"busy"', end.buffer)
         self.assertLess(len(end.buffer), 1 << 21)
-
-
-__all__ = ["ALL", "Claims"]

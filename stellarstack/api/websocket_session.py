@@ -124,7 +124,6 @@ class SocketSession:
         self._heard_at = self._pinged_at = self._door.clock.seconds()
         if self._close is not None:
             wire.close_with(self._close.code, self._close.reason)
-            self._drop_later()
         elif not self._request.origin_allowed:
             self.close(CloseCode.FORBIDDEN, "this Origin is not allowed")
         elif self.claims is not None:
@@ -145,6 +144,12 @@ class SocketSession:
         self._answered = 0
         if self._viewer is not None:
             self._viewer.free()
+
+    def closing(self) -> None:
+        if self._close is None:  # Autobahn's doing: the viewer's close frame, or a broken one
+            self._close = Close(1000, "closed by the viewer")
+            self._let_go()
+        self._drop_later()
 
     def lost(self) -> None:
         self._over()
@@ -314,14 +319,16 @@ class SocketSession:
         if self._close is not None:
             return
         self._close = Close(code, reason)
+        self._let_go()
+        if self._wire is not None:
+            self._wire.close_with(code, reason)
+            self._wire.read(True)
+
+    def _let_go(self) -> None:
         if self._viewer is not None:
             self._viewer.leave()
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
-        if self._wire is not None:
-            self._wire.close_with(code, reason)
-            self._wire.read(True)
-            self._drop_later()
 
     def _drop_later(self) -> None:
         if self._drop_timer is None and self._wire is not None:

@@ -32,6 +32,9 @@ class Received(Protocol):
 
     def wire_free(self) -> None: ...
 
+    def closing(self) -> None:
+        """A close frame goes out, whoever began; no frame may follow it."""
+
     def lost(self) -> None:
         """The connection is gone; called once."""
 
@@ -83,6 +86,14 @@ class ConsoleWire(WebSocketServerProtocol):
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         if self.state == self.STATE_OPEN:
             self._session.message(payload if isBinary else payload.decode())
+
+    def sendCloseFrame(self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False) -> None:
+        super().sendCloseFrame(code=code, reasonUtf8=reasonUtf8, isReply=isReply)
+        self._session.closing()
+
+    def dropConnection(self, abort: bool = False) -> None:
+        """Never by abort, which could overtake our close frame; who does not let go is dropped by the session."""
+        super().dropConnection(abort=False)
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         if not self._lost:
