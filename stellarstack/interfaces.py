@@ -125,7 +125,8 @@ class Engine(Protocol):
     async def wait(self, container: str) -> int:
         """Fires with the exit status when it stops running (at once where it does not run). No timeout of its own."""
 
-    async def resize(self, container: str, size: PtySize) -> None: ...
+    async def resize(self, container: str, size: PtySize) -> None:
+        """Of one that does not run: no error, and nothing is done (it has no terminal yet)."""
 
     async def attach(self, container: str, sink: OutputSink) -> Attachment:
         """Joins the PTY, before the start too. Output begins with what is printed after this is answered."""

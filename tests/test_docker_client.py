@@ -24,10 +24,12 @@ from stellarstack.docker.containers import LOGS_MAX
 from stellarstack.docker.engine import DockerEngine
 from stellarstack.docker.images import PULL_IDLE
 from stellarstack.errors import (
+    ContainerGone,
     DockerUnavailable,
     EngineConflict,
     EngineRefused,
     EngineTooOld,
+    ImageNotFound,
     ImagePullFailed,
     PortInUse,
     TimedOut,
@@ -194,6 +196,15 @@ class BrokenTests(DockerdCase):
             text = await self.refused(DockerUnavailable, call())
             self.assertIn("Docker does not answer", text)
 
+    async def test_impossible_sockets(self) -> None:
+        """A path that is no socket, or too long for one, is DockerUnavailable like a socket that is not there."""
+        plain = self.dockerd.socket.with_name("plain")
+        plain.touch()
+        for bad in (plain, plain.parent, plain.with_name("x" * 200)):
+            self.engine = DockerEngine(reactor=reactor, clock=self.clock, config=DockerConfig(socket=bad))
+            for call in self.calls().values():
+                await self.refused(DockerUnavailable, call())
+
     async def test_dies(self) -> None:
         """A connection that breaks before or within the answer is DockerUnavailable."""
         for begin in ((), (lambda c: c.begin(),), (lambda c: c.begin(), lambda c: c.chunk(b"{"))):
@@ -315,10 +326,69 @@ class RefusalTests(DockerdCase):
             return error
         raise self.failureException("no error")
 
+    async def test_what_is_missing(self) -> None:
+        """A 404 names what is missing: an image, a container, or something else that it needs."""
+        for words, kind in (("No such image: x", ImageNotFound), ("network n not found", EngineRefused)):
+            self.dockerd.replies("POST", "/containers/create", 404, {"message": words})
+            await self.refused(kind, self.engine.create_container("c", {"Image": "x"}))
+        for words, gone in (("No such container: c", ContainerGone), ("network n not found", EngineRefused)):
+            self.dockerd.replies("POST", "/containers/c/start", 404, {"message": words})
+            await self.refused(gone, self.engine.start("c"))
+        self.dockerd.replies("GET", "/images/x:latest/json", 404, {"message": "No such image: x"})
+        self.assertFalse(await self.engine.has_image("x"))
+        self.dockerd.replies("GET", "/images/x:latest/json", 500, {"message": "disk"})
+        await self.refused(DockerUnavailable, self.engine.has_image("x"))
+
+    async def test_already_so(self) -> None:
+        """A start of a running one, a resize of one that does not run, a list with odd rows: no error."""
+        self.dockerd.replies("POST", "/containers/c/start", 304, b"")
+        await self.engine.start("c")
+        self.dockerd.replies("POST", "/containers/c/resize", 409, {"message": "Container c is not running"})
+        await self.engine.resize("c", PtySize(cols=100, rows=40))
+        self.assertEqual(self.dockerd.asked[-1].params, {"h": "40", "w": "100"})
+        row = {"Id": "c", "Names": ["/game"], "State": "paused", "Labels": {"a": "b"},
+               "NetworkSettings": {"Networks": {"n": {"IPAddress": "10.0.0.2"}, "m": {}}}}  # fmt: skip
+        self.dockerd.replies("GET", "/containers/json", 200, [row, {}])
+        game, odd = await self.engine.containers({})
+        self.assertEqual(
+            (game.name, game.running, game.labels, game.addresses), ("game", True, {"a": "b"}, {"n": "10.0.0.2"})
+        )
+        self.assertEqual((odd.id, odd.name, odd.running), ("", "", False))
+
     async def test_wait_with_an_error(self) -> None:
         """A wait that the engine ends with an error of its own raises it."""
         self.dockerd.replies("POST", "/containers/c/wait", 200, {"StatusCode": -1, "Error": {"Message": "lost it"}})
         self.assertIn("lost it", await self.refused(DockerUnavailable, self.engine.wait("c")))
+
+
+class NetworkTests(DockerdCase):
+    """The engine's networks."""
+
+    async def test_conflicts_by_their_words(self) -> None:
+        """A conflict is EngineConflict whatever the status; another refusal is not."""
+        for status, words, kind in (
+            (403, "Pool overlaps with other one on this address space", EngineConflict),
+            (403, "error while removing network: network n has active endpoints", EngineConflict),
+            (409, "network with name n already exists", EngineConflict),
+            (400, "invalid CIDR address", EngineRefused),
+            (500, "iptables failed", DockerUnavailable),
+        ):
+            self.dockerd.replies("POST", "/networks/create", status, {"message": words})
+            self.dockerd.replies("DELETE", "/networks/n", status, {"message": words})
+            self.assertIn(words, await self.refused(kind, self.engine.create_network("n", "10.0.0.0/28", {})))
+            self.assertIn(words, await self.refused(kind, self.engine.remove_network("n")))
+
+    async def test_made_and_listed(self) -> None:
+        """A network is a bridge with the subnet and labels asked for; those without subnets are listed too."""
+        self.dockerd.replies("POST", "/networks/create", 201, {"Id": "n1"})
+        self.assertEqual(await self.engine.create_network("n", "10.0.0.0/28", {"a": "b"}), "n1")
+        body = self.dockerd.asked[-1].body
+        self.assertEqual((body["Driver"], body["IPAM"]["Config"], body["Labels"]),
+                         ("bridge", [{"Subnet": "10.0.0.0/28"}], {"a": "b"}))  # fmt: skip
+        rows = [{"Name": "n", "IPAM": {"Config": [{"Subnet": "10.0.0.0/28"}, {}]}}, {"Name": "none", "IPAM": {}}, {}]
+        self.dockerd.replies("GET", "/networks", 200, rows)
+        self.assertEqual(await self.engine.networks({"a": "b"}), {"n": ("10.0.0.0/28",), "none": ()})
+        self.assertEqual(json.loads(self.dockerd.asked[-1].params["filters"]), {"label": ["a=b"]})
 
 
 class LogTests(DockerdCase):

@@ -10,6 +10,7 @@ or times out takes exactly its own connection along: nothing is left in a pool, 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,6 +47,7 @@ API_WANTED = (1, 41)
 API_FLOOR = (1, 40)
 BODY_MAX = 1 << 20
 LIST_MAX = 1 << 25
+SOCKET_PATH_MAX = 107
 
 _BROKEN = (
     ConnectError,
@@ -114,6 +116,7 @@ class DockerClient:
         self._http = HTTPClient(agent)
         self._reactor = reactor
         self._clock = clock
+        self._socket = socket
         self._api: tuple[int, int] | None = None
         self.timeout = timeout
 
@@ -179,6 +182,8 @@ class DockerClient:
         return answer
 
     async def _send(self, request: Request) -> Any:
+        if len(os.fsencode(self._socket)) > SOCKET_PATH_MAX:  # Twisted would wait for its timeout instead of failing
+            raise DockerUnavailable(f"{self._socket} is too long a path for a UNIX socket")
         extra: dict[str, Any] = {} if request.body is None else {"json": request.body}
         if request.body is None and request.method == "POST":
             extra = {"data": b""}
