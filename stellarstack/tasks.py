@@ -64,10 +64,16 @@ async def within(clock: IReactorTime, seconds: float, what: str, work: Awaitable
 
 
 def sleep(clock: IReactorTime, seconds: float) -> Deferred[None]:
-    """A Deferred that fires after `seconds` on the injected clock; cancelling it takes the timer away."""
-    deferred: Deferred[None] = Deferred(lambda _: call.cancel())
+    """Fires after `seconds` on the injected clock; cancelling it, or firing it early, takes the timer away."""
+    deferred: Deferred[None] = Deferred()
     call = clock.callLater(seconds, deferred.callback, None)
-    return deferred
+
+    def over(result: T) -> T:
+        if call.active():
+            call.cancel()
+        return result
+
+    return deferred.addBoth(over)
 
 
 def _timed_out(what: str, seconds: float) -> Callable[[object, float], object]:

@@ -231,6 +231,9 @@ class FakeGauges:
     def untrack(self, server_id: str) -> None:
         self.tracked.pop(server_id, None)
 
+    def forget(self, server_id: str) -> None:
+        self.untrack(server_id)
+
     def last_oom(self, server_id: str) -> int:
         return self.ooms.get(server_id, 0)
 

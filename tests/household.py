@@ -90,7 +90,7 @@ class World:
         )  # fmt: skip
         self.keeper = Keeper(
             household=self.household, around=around, changed=self._changed, add_internal=self.dispatch.add_internal,
-            draining=lambda: self.draining, rebooted=False,
+            draining=lambda: self.draining, rebooted=lambda: False,
         )  # fmt: skip
         authority = CommandAuthority(keys={}, require_signed=False, node_id=NODE, now=self.clock.seconds)
         self.intake = CommandIntake(

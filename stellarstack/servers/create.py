@@ -138,6 +138,7 @@ class Arrivals:
         await self._around.store.remove_server(server.id)
         self._household.let_go(server.id)
         self._around.subnets.give_back(server.record.subnet)
+        self._around.gauges.forget(server.id)
         await self._around.consoles.discard(server.id)
 
 

@@ -68,7 +68,7 @@ class Installation:
             return
         await ensure_image(self._server.spec.install_image, self._server)
         await ensure_network(self._server)
-        await around.threads(write_private, self._folder / "install.sh", install.script, 0o755)
+        await around.threads(write_private, self._folder / "install.sh", install.script.replace("\r\n", "\n"), 0o755)
         await around.threads(self._folder.chmod, 0o755)  # the server's user must reach it
         self._server.progress("installing")
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from stellarstack.core.crash import Ending, in_window, judge, known_cause
@@ -23,6 +24,7 @@ from stellarstack.tasks import sleep
 
 RETRY_FIRST, RETRY_MOST = 0.2, 5.0  # seconds between attempts to reach the engine
 CRASH_LINES = 50
+LOOK_WAITS = (1.0, 2.0, 5.0, 10.0, 30.0)  # seconds between looks at a container that ended
 
 
 class Keeper:
@@ -41,7 +43,7 @@ class Keeper:
         changed: Callable[[bool, StellarError | None], None],
         add_internal: Callable[..., None],
         draining: Callable[[], bool],
-        rebooted: bool,
+        rebooted: Callable[[], bool],
     ) -> None:
         self._household = household
         self._around = around
@@ -51,13 +53,15 @@ class Keeper:
         self._rebooted = rebooted
         self._first = True
         self._last_event = 0.0
+        self._pause: Deferred[None] | None = None
+        self._delay = RETRY_FIRST
+        self._up = False
         self.engine_version: EngineVersion | None = None
 
     def start(self) -> None:
         self._around.tasks.spawn("engine watch", self._follow())
 
     async def _follow(self) -> None:
-        delay = RETRY_FIRST
         while True:
             since = self._last_event or self._around.now()
             try:
@@ -65,12 +69,20 @@ class Keeper:
                 await self._around.engine.follow_events(since, self._event, self._connected)
             except StellarError as error:
                 self._log.warn("the engine is out of reach: {reason}", reason=str(error))
+                self._up = False
                 self._changed(False, error)
-                delay = RETRY_FIRST if self.engine_version is None else delay
-            await sleep(self._around.clock, delay)
-            delay = min(RETRY_MOST, delay * 2)
+            self._pause = sleep(self._around.clock, self._delay)
+            self._delay = min(RETRY_MOST, self._delay * 2)
+            await self._pause
+
+    def hurry(self) -> None:
+        """Tries the engine at once instead of waiting out the delay."""
+        if self._pause is not None and not self._pause.called:
+            self._pause.callback(None)
 
     def _connected(self) -> None:
+        self._up = True
+        self._delay = RETRY_FIRST
         self._around.tasks.spawn("reconcile", self._reconcile_all())
 
     def _event(self, event: EngineEvent) -> None:
@@ -81,13 +93,23 @@ class Keeper:
         if event.action == "oom":
             server.oom_seen(event.container_id)
         elif event.action in ("die", "destroy"):
-            self._around.tasks.spawn("end of a container", server.container_died(event.container_id))
+            self._around.tasks.spawn("end of a container", self._look_at(server, event.container_id))
+
+    async def _look_at(self, server: Server, container_id: str) -> None:
+        """The end of a container must not be missed for an engine that stumbles at this very moment."""
+        for wait in LOOK_WAITS:
+            try:
+                await server.container_died(container_id)
+                return
+            except StellarError as error:
+                self._log.warn("{server}: its end cannot be looked up: {reason}", server=server.id, reason=str(error))
+            await sleep(self._around.clock, wait)
 
     # ------------------------------------------------------------------ reconcile
 
     async def _reconcile_all(self) -> None:
         cause = StatusReason.RECONCILED if self._first else StatusReason.DOCKER_RESTART
-        if self._first and self._rebooted:
+        if self._first and self._rebooted():
             cause = StatusReason.DOCKER_RESTART
         for server in self._household.all():
             told = server.told
@@ -99,7 +121,8 @@ class Keeper:
                 server.tell()
         await self._tell_strangers()
         self._first = False
-        self._changed(True, None)
+        if self._up:
+            self._changed(True, None)
 
     async def _reconcile(self, server: Server, cause: StatusReason) -> None:
         try:

@@ -12,6 +12,7 @@ from stellarstack.errors import ContainerGone, EngineConflict, InvalidState, Ste
 from stellarstack.interfaces import ContainerState
 from stellarstack.servers.folders import prepare_root
 from stellarstack.servers.lane import Step
+from stellarstack.servers.patching import patch_files
 from stellarstack.servers.placement import ensure_image, ensure_network, placement_of
 from stellarstack.servers.ports import try_ports
 from stellarstack.servers.ready import ReadyWatch
@@ -51,6 +52,7 @@ async def _bring_up(server: Server) -> ReadyWatch:
     around = server.around
     user = (around.docker.uid, around.docker.gid)
     await around.threads(prepare_root, server.root, *user, server.spec.subfolders)
+    await _patch(server, user)
     await ensure_image(server.spec.image, server)
     await ensure_network(server)
     server.progress("creating_container")
@@ -63,6 +65,16 @@ async def _bring_up(server: Server) -> ReadyWatch:
     await _note_started(server, container)
     server.watch.process_started()
     return server.watch
+
+
+async def _patch(server: Server, user: tuple[int, int]) -> None:
+    around = server.around
+    try:
+        await around.threads(patch_files, server.spec, server.root, user, server.record.subnet)
+    except StellarError as error:
+        text = f"server {server.id} was not started: {error}"
+        await around.bus.emit(node_alert(around.node_id, around.now(), "warning", "config_file", text, server.id))
+        raise
 
 
 async def _create(server: Server) -> str:

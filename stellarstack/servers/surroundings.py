@@ -25,6 +25,9 @@ class Gauges(Protocol):
 
     def untrack(self, server_id: str) -> None: ...
 
+    def forget(self, server_id: str) -> None:
+        """The server is deleted."""
+
     def last_oom(self, server_id: str) -> int:
         """How many processes of the server's last run the kernel killed for want of memory."""
 

@@ -1,0 +1,98 @@
+"""The front door: `twistd stellarstack -c daemon.toml`. Wires the rooms; the only module that knows them all."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import Any
+
+from twisted.application.service import IService
+from twisted.logger import ILogObserver, Logger
+from twisted.python import usage
+from twisted.python.components import Componentized
+
+from stellarstack.config_loader import load_config
+from stellarstack.errors import ConfigError, StellarError
+from stellarstack.logs import log_observer
+from stellarstack.node import Node
+from stellarstack.stages import StagedService
+from stellarstack.statefolder import StateFolder, StateFolderTaken
+
+EXIT_BUG, EXIT_TAKEN, EXIT_CONFIG = 1, 75, 78
+
+
+class Options(usage.Options):
+    """The options of `twistd stellarstack`."""
+
+    synopsis = "[-c daemon.toml]"
+    optParameters = [["config", "c", "/etc/stellarstack/daemon.toml", "the daemon's configuration file"]]
+
+
+def makeService(options: usage.Options) -> IService:
+    """Reads the configuration, takes the state folder, and answers the service that runs the node.
+
+    Ends the process with one line on standard error: status 78 where the configuration is at fault, 75 where another
+    daemon holds the state folder.
+    """
+    from pathlib import Path
+
+    from twisted.internet import reactor  # enters the daemon here, and only here
+
+    try:
+        config = load_config(Path(options["config"]), os.environ)
+        observer = log_observer(config.logging)
+        folder = StateFolder.take(config.paths.state)
+        node = Node(config, folder, reactor)
+    except StateFolderTaken as error:
+        raise _refuse(error, EXIT_TAKEN) from None
+    except ConfigError as error:
+        raise _refuse(error, EXIT_CONFIG) from None
+    return Daemon(node, observer, reactor)
+
+
+def _refuse(error: StellarError, status: int) -> SystemExit:
+    sys.stderr.write(f"stellarstack: {' '.join(str(error).split())}\n")
+    return SystemExit(status)
+
+
+class Daemon(StagedService):
+    """The node as a service of twistd: begins its stages in order, ends them on SIGTERM and SIGINT with status 0."""
+
+    _log = Logger()
+
+    def __init__(self, node: Node, observer: ILogObserver, reactor: Any) -> None:
+        super().__init__(reactor, node.begun, self._failed)
+        self._node = node
+        self._observer = observer
+        self._reactor = reactor
+        node.ended_by(self._stop)
+        for stage in node.stages():
+            stage.setServiceParent(self)  # type: ignore[no-untyped-call]  # Twisted's
+
+    def setServiceParent(self, parent: Any) -> None:
+        if isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, self._observer)
+        super().setServiceParent(parent)  # type: ignore[no-untyped-call]  # Twisted's
+
+    def startService(self) -> None:
+        self._node.sign()
+        # twistd would end itself with the signal it got, which tells whoever watches that it failed
+        self._reactor.callWhenRunning(self._take_signals)
+        super().startService()
+
+    def _take_signals(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._reactor.callFromThread(self._stop))
+
+    def _stop(self) -> None:
+        if self._reactor.running:
+            self._node.stopping()
+            self._reactor.stop()
+
+    def _failed(self, error: StellarError) -> None:
+        """A stage could not begin: ends what had begun, then the process."""
+        status = EXIT_CONFIG if isinstance(error, ConfigError) else EXIT_BUG
+        sys.stderr.write(f"stellarstack: {' '.join(str(error).split())}\n")
+        self._reactor.addSystemEventTrigger("after", "shutdown", os._exit, status)
+        self._stop()
