@@ -21,6 +21,7 @@ from stellarstack.errors import BlueprintInvalid, TooLarge
 TEXT_MOST = 2 << 20
 DEPTH_MOST = 64
 PARTS_MOST = 200_000
+YAML_PARTS_MOST = 50_000
 _BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[\]{},]', re.DOTALL)
 
 
@@ -82,8 +83,8 @@ def check_yaml(text: str, *, aliases: bool = False, depth_most: int = DEPTH_MOST
             depth -= 1
         if depth > depth_most:
             raise ValueError(f"nests deeper than {depth_most}")
-        if parts > PARTS_MOST:
-            raise ValueError(f"has over {PARTS_MOST} parts")
+        if parts > YAML_PARTS_MOST:
+            raise ValueError(f"has over {YAML_PARTS_MOST} parts")
 
 
 def _no_constant(word: str) -> Json:

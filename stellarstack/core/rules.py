@@ -11,6 +11,7 @@ import csv
 import ipaddress
 import json
 import re
+import unicodedata
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -91,7 +92,10 @@ class _Asked:
 
     @property
     def numbers(self) -> list[float]:
-        return [float(part) for part in self.argument.split(",")]
+        try:
+            return [float(part) for part in self.argument.split(",")]
+        except ValueError as error:
+            raise _Unreadable from error
 
     @property
     def choices(self) -> list[str]:
@@ -118,17 +122,13 @@ def _named(rule: str) -> tuple[str, str]:
 
 
 def _passes(test: Callable[[_Asked], bool], asked: _Asked) -> bool:
+    """Where the value cannot even be read it does not pass; where the rule cannot, it refuses nothing."""
     try:
         return test(asked)
     except (_Unreadable, IndexError):
         return True
     except ValueError:
-        return not _has_numbers(asked.argument)
-
-
-def _has_numbers(argument: str) -> bool:
-    """Whether the argument itself could be read, so that it was the value that could not."""
-    return all(_NUMERIC.fullmatch(part) for part in argument.split(",")) if argument else True
+        return False
 
 
 class _Unreadable(Exception):
@@ -138,18 +138,11 @@ class _Unreadable(Exception):
 @lru_cache(maxsize=512)
 def _expression(argument: str) -> Searcher:
     expression, flags = _undelimited(argument.strip()) or (argument, "")
-    flags = "".join(flag for flag in "ms" if flag in flags)
+    inline = "".join(flag for flag in "ms" if flag in flags)
     try:
-        return compile_pattern(
-            f"(?{flags}){expression}" if flags else expression, ignore_case="i" in argument_flags(argument)
-        )
+        return compile_pattern(f"(?{inline}){expression}" if inline else expression, ignore_case="i" in flags)
     except BadPattern as error:
         raise _Unreadable from error
-
-
-def argument_flags(argument: str) -> str:
-    """The flags behind the closing delimiter of a PCRE."""
-    return (_undelimited(argument.strip()) or ("", ""))[1]
 
 
 def _is_url(text: str) -> bool:
@@ -177,13 +170,7 @@ def _digits(asked: _Asked, low: float, high: float) -> bool:
 
 
 def _letters(text: str, also: str) -> bool:
-    return all(letter.isalpha() or letter in also or _is_mark(letter) for letter in text)
-
-
-def _is_mark(letter: str) -> bool:
-    import unicodedata
-
-    return unicodedata.category(letter).startswith("M")
+    return all(letter.isalpha() or letter in also or unicodedata.category(letter).startswith("M") for letter in text)
 
 
 def _alpha_num(text: str, also: str) -> bool:
