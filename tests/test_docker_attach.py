@@ -22,9 +22,9 @@ from stellarstack.docker.attach import (
     Joined,
 )
 from stellarstack.errors import ContainerGone, DockerUnavailable, TimedOut
-from tests.contracts import Recorder, deferred
+from tests.dockerd_case import TTY, DockerdCase
+from tests.engine_ears import Recorder, deferred
 from tests.fake_dockerd import Connection
-from tests.test_docker_client import TTY, DockerdCase
 
 AGREED = b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
 

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-from base64 import urlsafe_b64decode
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from stellarstack import docker
-from stellarstack.config import DockerConfig, RegistryConfig, Secret
+from stellarstack.config import DockerConfig
 from stellarstack.core.records import PtySize
 from stellarstack.docker.client import BODY_MAX
-from stellarstack.docker.containers import LOGS_MAX
 from stellarstack.docker.engine import DockerEngine
 from stellarstack.docker.images import PULL_IDLE
 from stellarstack.errors import (
@@ -30,82 +25,14 @@ from stellarstack.errors import (
     EngineRefused,
     EngineTooOld,
     ImageNotFound,
-    ImagePullFailed,
     PortInUse,
     TimedOut,
     TooLarge,
 )
-from stellarstack.interfaces import EngineEvent, PullProgress, RegistryLogin
-from tests.contracts import Recorder, deferred
-from tests.fake_dockerd import Asked, Connection, FakeDockerd
-
-T = TypeVar("T")
-
-TTY = {"Id": "c", "Config": {"Tty": True}}
-
-
-def write_raw(raw: bytes, connection: Connection, _: Asked, drop: bool = False) -> None:
-    """A script that answers with these bytes and nothing else."""
-    connection.write(raw)
-    if drop:
-        connection.drop()
-
-
-class DockerdCase(TestCase):
-    """A DockerEngine on a scripted dockerd; the clock is the test's."""
-
-    timeout = 30
-
-    def setUp(self) -> None:
-        self.clock = Clock()
-        self.dockerd = FakeDockerd(reactor, Path(self.mktemp()).absolute().parent / "d.sock")
-        if len(str(self.dockerd.socket)) > 100:
-            self.dockerd.socket = Path(f"/tmp/stellarstack-test-{os.getpid()}.sock")
-        self.dockerd.socket.parent.mkdir(parents=True, exist_ok=True)
-        self.dockerd.listen()
-        self.addCleanup(self.dockerd.stop)
-        self.engine = self.engine_with()
-
-    def engine_with(self, **config: object) -> DockerEngine:
-        settings = DockerConfig(socket=self.dockerd.socket, **config)  # type: ignore[arg-type]
-        return DockerEngine(reactor=reactor, clock=self.clock, config=settings)
-
-    def tearDown(self) -> None:
-        self.assertEqual(self.dockerd.forbidden, [])
-        self.assertEqual(self.clock.getDelayedCalls(), [], "a timer was left behind")
-
-    async def refused(self, kind: type[Exception], work: Awaitable[object]) -> str:
-        """The text of the error that `work` must end with."""
-        try:
-            await work
-        except kind as error:
-            self.assertIs(type(error), kind)
-            return str(error)
-        raise self.failureException(f"no {kind.__name__}")
-
-    def calls(self) -> dict[str, Callable[[], Awaitable[object]]]:
-        """Each call of the seam, by the path that it asks first."""
-        engine = self.engine
-        return {
-            "/version": engine.version,
-            "/containers/create": lambda: engine.create_container("c", {"Image": "x"}),
-            "/containers/c/start": lambda: engine.start("c"),
-            "/containers/c/kill": lambda: engine.kill("c", "SIGKILL"),
-            "/containers/c": lambda: engine.remove("c"),
-            "/containers/c/json": lambda: engine.inspect("c"),
-            "/containers/json": lambda: engine.containers({"a": "b"}),
-            "/containers/c/wait": lambda: engine.wait("c"),
-            "/containers/c/resize": lambda: engine.resize("c", PtySize()),
-            "/containers/d/json": lambda: engine.attach("d", Recorder()),
-            "/containers/e/json": lambda: engine.logs("e"),
-            "/containers/c/stats": lambda: engine.stats("c"),
-            "/images/x:latest/json": lambda: engine.has_image("x"),
-            "/images/create": lambda: engine.pull("x", None, lambda _: None),
-            "/networks/create": lambda: engine.create_network("n", "10.0.0.0/28", {}),
-            "/networks/n": lambda: engine.remove_network("n"),
-            "/networks": lambda: engine.networks({}),
-            "/events": lambda: engine.follow_events(0, lambda _: None, lambda: None),
-        }
+from stellarstack.interfaces import EngineEvent
+from tests.dockerd_case import DockerdCase, write_raw
+from tests.engine_ears import deferred
+from tests.fake_dockerd import Asked, Connection
 
 
 class SilenceTests(DockerdCase):
@@ -182,7 +109,7 @@ class SilenceTests(DockerdCase):
         self.dockerd.replies("GET", "/networks", 200, [])
         await self.engine.networks({})
 
-    def assertNoResult(self, work: Deferred[T]) -> None:
+    def assertNoResult(self, work: Deferred[int]) -> None:
         self.assertFalse(work.called)
 
 
@@ -389,145 +316,6 @@ class NetworkTests(DockerdCase):
         self.dockerd.replies("GET", "/networks", 200, rows)
         self.assertEqual(await self.engine.networks({"a": "b"}), {"n": ("10.0.0.0/28",), "none": ()})
         self.assertEqual(json.loads(self.dockerd.asked[-1].params["filters"]), {"label": ["a=b"]})
-
-
-class LogTests(DockerdCase):
-    """The engine's copy of the output."""
-
-    async def test_frames(self) -> None:
-        """Without a terminal the frames are taken out of the log."""
-        self.dockerd.replies("GET", "/containers/c/json", 200, {"Config": {"Tty": False}})
-        frames = b"\x01\0\0\0\0\0\0\x04one\n\x02\0\0\0\0\0\0\x04two\n"
-        self.dockerd.replies("GET", "/containers/c/logs", 200, frames)
-        self.assertEqual(await self.engine.logs("c", since=12.5, tail=7), b"one\ntwo\n")
-        asked = self.dockerd.asked[-1].params
-        self.assertEqual((asked["since"], asked["tail"]), ("12.500000000", "7"))
-
-    async def test_bound(self) -> None:
-        """A huge log costs at most the limit: the newest whole lines are kept."""
-        piece, newest = b"x" * 99_999 + b"\n", b"the newest\n"
-        self.dockerd.replies("GET", "/containers/c/json", 200, TTY)
-        self.dockerd.streams("GET", "/containers/c/logs", *[piece] * 200, newest)
-        kept = await self.engine.logs("c")
-        self.assertEqual(kept, piece * ((LOGS_MAX - len(newest)) // len(piece)) + newest)
-
-
-class PullTests(DockerdCase):
-    """Images on their way in."""
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.told: list[PullProgress] = []
-
-    def pulls(self, *lines: object) -> None:
-        self.dockerd.streams("POST", "/images/create", *(json.dumps(line).encode() + b"\r\n" for line in lines))
-
-    async def test_progress(self) -> None:
-        """Progress counts the bytes of all layers, layers that were here already among them, and never goes back."""
-        self.pulls(
-            {"status": "Pulling from a/b", "id": "1.2"},
-            {"status": "Pulling fs layer", "id": "l1"},
-            {"status": "Already exists", "id": "l0"},
-            {"status": "Downloading", "id": "l1", "progressDetail": {"current": 10, "total": 40}},
-            {"status": "Downloading", "id": "l1", "progressDetail": {"current": 40, "total": 40}},
-            {"status": "Extracting", "id": "l1", "progressDetail": {"current": 1, "total": 40}},
-            {"status": "Pull complete", "id": "l1"},
-            {"status": "Status: Downloaded newer image for a/b:1.2"},
-        )
-        await self.engine.pull("a/b:1.2", None, self.told.append)
-        self.assertEqual([one.percent for one in self.told], [None, None, 25, 100])
-        self.assertEqual(self.told[-1], PullProgress(done=40, total=40, layers=2))
-        self.assertEqual(self.dockerd.asked[-1].params, {"fromImage": "a/b", "tag": "1.2"})
-        self.assertNotIn("x-registry-auth", self.dockerd.asked[-1].headers)
-
-    async def test_error_within(self) -> None:
-        """An error inside the stream ends the pull with the engine's words."""
-        self.pulls({"status": "x"}, {"errorDetail": {"message": "toomanyrequests"}, "error": "toomanyrequests"})
-        self.assertIn("toomanyrequests", await self.refused(ImagePullFailed, self.pull("a")))
-
-    async def test_refused(self) -> None:
-        """A refusal by status is ImagePullFailed too."""
-        self.dockerd.replies("POST", "/images/create", 404, {"message": "pull access denied for a"})
-        self.assertIn("access denied", await self.refused(ImagePullFailed, self.pull("a")))
-
-    async def test_login(self) -> None:
-        """D04: credentials go in their header, by hand or from `[docker.registries]`, and into no message."""
-        login = RegistryLogin("ghcr.io", "me", "s3cret+/")
-        self.dockerd.replies("POST", "/images/create", 500, {"message": "bad login me:s3cret+/"})
-        text = await self.refused(ImagePullFailed, self.engine.pull("ghcr.io/a", login, self.told.append))
-        self.assertNotIn("s3cret", text)
-        self.assertNotIn("s3cret", repr(login))
-        sent = json.loads(urlsafe_b64decode(self.dockerd.asked[-1].headers["x-registry-auth"]))
-        self.assertEqual(sent, {"username": "me", "password": "s3cret+/", "serveraddress": "ghcr.io"})
-        registries = {"ghcr.io": RegistryConfig(username="you", password=Secret("other"))}
-        engine = self.engine_with(registries=registries)
-        await self.refused(ImagePullFailed, engine.pull("ghcr.io/a", None, self.told.append))
-        sent = json.loads(urlsafe_b64decode(self.dockerd.asked[-1].headers["x-registry-auth"]))
-        self.assertEqual(sent["username"], "you")
-        await self.refused(ImagePullFailed, engine.pull("quay.io/a", None, self.told.append))
-        self.assertNotIn("x-registry-auth", self.dockerd.asked[-1].headers)
-
-    async def test_silence(self) -> None:
-        """K02: a pull that the engine says nothing about for 300 s ends; one that goes on does not, until its limit."""
-        self.dockerd.script("POST", "/images/create", lambda c, _: c.begin())
-        asked = self.dockerd.request("/images/create")
-        work = deferred(self.pull("a"))
-        connection = await asked
-        for current in range(1, 4):
-            self.clock.advance(PULL_IDLE - 1)
-            progress = self.next_progress()
-            detail = {"current": current, "total": 9}
-            line = {"status": "Downloading", "id": "l", "progressDetail": detail}
-            connection.chunk(json.dumps(line).encode() + b"\n")
-            await progress
-        self.clock.advance(PULL_IDLE + 1)
-        self.assertIn("300 s", await self.refused(TimedOut, work))
-        await connection.closed
-
-    async def test_limit(self) -> None:
-        """A pull ends at `[docker] pull_timeout`, whatever it says meanwhile."""
-        asked = self.dockerd.request("/images/create")
-        work = deferred(self.engine_with(pull_timeout=100.0).pull("a", None, self.told.append))
-        connection = await asked
-        self.clock.advance(101)
-        self.assertIn("100 s", await self.refused(TimedOut, work))
-        await connection.closed
-
-    def pull(self, image: str) -> Awaitable[None]:
-        return self.engine.pull(image, None, self._progress)
-
-    def next_progress(self) -> Deferred[None]:
-        self._next: Deferred[None] = Deferred()
-        return self._next
-
-    def _progress(self, progress: PullProgress) -> None:
-        self.told.append(progress)
-        self._next.callback(None)
-
-
-class FeedTests(DockerdCase):
-    """The event feed."""
-
-    async def test_asks(self) -> None:
-        """The feed asks for containers of nodes, from the time on; its end is DockerUnavailable."""
-        asked = self.dockerd.request("/events")
-        self.dockerd.streams("GET", "/events")
-        connected: Deferred[None] = Deferred()
-        work = deferred(self.engine.follow_events(5.25, lambda _: None, lambda: connected.callback(None)))
-        await asked
-        await connected
-        await self.refused(DockerUnavailable, work)
-        params = self.dockerd.asked[-1].params
-        self.assertEqual(params["since"], "5.250000000")
-        self.assertEqual(json.loads(params["filters"]), {"type": ["container"], "label": ["stellarstack.node"]})
-
-    async def test_refused(self) -> None:
-        """A feed that is refused is not connected."""
-        self.dockerd.replies("GET", "/events", 500, {"message": "no"})
-        connected: list[None] = []
-        work = self.engine.follow_events(0, lambda _: None, lambda: connected.append(None))
-        await self.refused(DockerUnavailable, work)
-        self.assertEqual(connected, [])
 
 
 class SourceTests(TestCase):

@@ -12,7 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from stellarstack.core.messages import Json
 from stellarstack.errors import ContainerGone, DockerUnavailable, EngineRefused, PortInUse, TimedOut
 from stellarstack.interfaces import ContainerState, EngineEvent, PullProgress
-from tests.contracts import PROGRAMS, EngineContract, Recorder, deferred
+from tests.contracts import EngineContract
+from tests.engine_ears import PROGRAMS, Recorder, deferred
 from tests.fake_container import Program
 from tests.fake_engine import FakeEngine
 

@@ -17,7 +17,7 @@ from stellarstack.core.records import PtySize
 from stellarstack.docker.attach import READ_MAX, UNWRITTEN_MAX
 from stellarstack.docker.engine import DockerEngine
 from stellarstack.errors import StellarError
-from tests.contracts import DEAF, TALK, Recorder, deferred
+from tests.engine_ears import DEAF, TALK, Recorder, deferred
 from tests.images import ensure_busybox_image
 
 FLOOD = 8 << 20
