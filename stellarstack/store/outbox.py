@@ -16,6 +16,7 @@ from stellarstack.config import LimitsConfig
 from stellarstack.core.messages import Event, OutboxRow, channels_of
 from stellarstack.interfaces import OutboxState
 from stellarstack.store.counters import Counters, Dropped, Mark
+from stellarstack.store.gaps import untold_gap
 
 # Delivered rows are kept until both hold: 10 000 newer ones were delivered, and 10 minutes have passed. A flood cannot
 # fill the disk with them: beyond 100 000 the oldest go, however young.
@@ -110,12 +111,10 @@ class Outbox:
             pending_bytes=counters.pending_bytes + size,
             marks=tuple(mark for mark in counters.marks if mark.seq <= seq),
         )
-        kept = self._first_above(seq)
-        lost_to = min(counters.delivered_seq, kept - 1 if kept else counters.delivered_seq)
-        if lost_to > seq:
-            self.announce(Dropped(seq + 1, seq + 1, lost_to, lost_to - seq))
-            rows += 1
-        return rows
+        gap = untold_gap(self._connection, seq, counters.delivered_seq)
+        if gap is not None:
+            self.announce(gap)
+        return rows + (gap is not None)
 
     def settle(self) -> None:
         """Once before each commit: keeps the bound, lets old rows go, writes the counters down."""
@@ -171,10 +170,6 @@ class Outbox:
     def _extent(self, above: int, up_to: int) -> tuple[int, int]:
         rows, size = self._connection.execute(_EXTENT, (above, up_to)).fetchone()
         return int(rows), int(size)
-
-    def _first_above(self, seq: int) -> int | None:
-        found = self._connection.execute("SELECT MIN(seq) FROM outbox WHERE seq > ?", (seq,)).fetchone()[0]
-        return None if found is None else int(found)
 
     def _slices(self, above: int, up_to: int) -> Iterator[list[OutboxRow]]:
         while above < up_to:

@@ -12,8 +12,9 @@ from typing import Any, TypeAlias
 from urllib.parse import quote
 
 from stellarstack.config import LimitsConfig
-from stellarstack.store.counters import Counters, Dropped
+from stellarstack.store.counters import Counters
 from stellarstack.store.faults import DATABASE_ERRORS, is_locked
+from stellarstack.store.gaps import untold_gap
 from stellarstack.store.outbox import Outbox
 from stellarstack.store.schema import COLUMNS
 
@@ -175,28 +176,14 @@ def _continue_outbox(
 ) -> int:
     """Sets the counters to what came over; an alert tells readers of pending events that did not. Answers how many."""
     first, top = target.execute("SELECT MIN(seq), MAX(seq) FROM outbox").fetchone()
+    # Without counters nobody knows what was delivered: all is sent again, and Redis refuses what it has.
     known = counters or Counters(delivered_seq=(first or 1) - 1)
-    delivered = known.delivered_seq
-    last = max(known.last_seq, top or 0, delivered)
-    extent = "SELECT COUNT(*), COALESCE(SUM(size), 0) FROM outbox WHERE seq > ?"
-    rows, size = target.execute(extent, (delivered,)).fetchone()
-    lost: int = max(0, known.pending_rows - rows)
+    last = max(known.last_seq, top or 0, known.delivered_seq)
+    target.execute("INSERT INTO meta (key, value) VALUES ('outbox', ?)", (replace(known, last_seq=last).encode(),))
     outbox = Outbox(target, node_id=node_id, now=now, limits=LimitsConfig())
-    outbox.counters = replace(known, last_seq=last, pending_rows=rows, pending_bytes=size, dropped=None)
-    if lost:
-        outbox.announce(_gap(target, delivered, last, lost))
+    outbox.counters = replace(outbox.counters, dropped=None)
+    gap = untold_gap(target, known.delivered_seq, last)
+    if gap is not None:
+        outbox.announce(gap)
     outbox.write_counters()
-    return lost
-
-
-def _gap(target: sqlite3.Connection, delivered: int, last: int, lost: int) -> Dropped:
-    """From the first number that is missing to the last one."""
-    first, previous = 0, delivered
-    to = delivered
-    for (seq,) in target.execute("SELECT seq FROM outbox WHERE seq > ? ORDER BY seq", (delivered,)):
-        if seq > previous + 1:
-            first, to = first or previous + 1, seq - 1
-        previous = seq
-    if last > previous:
-        first, to = first or previous + 1, last
-    return Dropped(first or last + 1, first or last + 1, to or last + 1, lost)
+    return gap.count if gap is not None else 0
