@@ -26,7 +26,7 @@ class LoadTextTests(SynchronousTestCase):
         """What cannot be read is refused in one line that names the file."""
         for text, name in [
             ("{", "x.json"), ("[]", "x.json"), ('{"a": NaN}', "x.json"), ("a = ", "x.toml"), ("a: [", "x.yaml"),
-            ("a: .nan", "x.yaml"), ("- a", "x.yml"), ("a: !!python/object:os.system x", "x.yml"), 
+            ("a: .nan", "x.yaml"), ("- a", "x.yml"), ("a: !!python/object:os.system x", "x.yml"),
             ("? [a]\n: b", "x.yml"),
             ("{}", "x.txt"), ("{}", "x"), ("a: !!binary aGk=", "x.yml"), ("", "x.yml"),
         ]:  # fmt: skip

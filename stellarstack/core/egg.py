@@ -111,6 +111,8 @@ def _strings(fields: Fields, key: str) -> tuple[str, ...]:
         found = list(found.values())
     if not isinstance(found, list):
         return ()
+    if any(isinstance(item, str) and len(item) > _TEXT_MOST for item in found):
+        raise fields.refuse(key, f"is over {_TEXT_MOST} characters")
     return tuple(item for item in found[:_ITEMS_MOST] if isinstance(item, str) and item.strip())
 
 
@@ -207,7 +209,7 @@ def _config_file(files: Fields, path: str) -> ConfigFile | None:
     if not isinstance(entry, Mapping):
         return None
     fields = Fields(entry, BlueprintInvalid, files.path(path))
-    name = _text(fields, "parser").strip().lower()
+    name = str(fields.raw("parser") or "").strip().lower()
     find = fields.raw("find")
     if not re.fullmatch(r"[a-z0-9_-]*", name):
         raise fields.refuse("parser", f"must be one of {', '.join(sorted(PARSER_NAMES))}, not {name!r:.40}")
