@@ -21,6 +21,7 @@ from stellarstack.errors import Forbidden, TokenExpired, Unauthorized
 from stellarstack.interfaces import Engine
 from stellarstack.tasks import Tasks
 
+DEFAULTS = ConsoleConfig()
 ALL = frozenset({"console.read", "console.write", "stats.read"})
 
 
@@ -89,7 +90,7 @@ class Rooms:
 
     def __init__(
         self, *, engine: Engine, directory: Path, reactor: Any, now: Callable[[], float], in_thread: Any = None,
-        config: ConsoleConfig = ConsoleConfig(), allowed_origins: tuple[str, ...] = (),
+        config: ConsoleConfig = DEFAULTS, allowed_origins: tuple[str, ...] = (),
     ) -> None:  # fmt: skip
         self.bus = Bus()
         self.tasks = Tasks()

@@ -9,6 +9,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from stellarstack.config import ConsoleConfig
+from stellarstack.core.messages import Json
 from tests.console_rooms import Rooms, inline
 from tests.fake_container import Program
 from tests.fake_engine import FakeEngine
@@ -35,7 +36,7 @@ class DoorCase(SynchronousTestCase):
         )  # fmt: skip
         self.token = self.rooms.tokens.add("good")
         self.console = self.now(self.rooms.open())
-        body = {"Image": "game", "Tty": True, "OpenStdin": True}
+        body: dict[str, Json] = {"Image": "game", "Tty": True, "OpenStdin": True}
         self.container = self.now(self.engine.create_container("game_1", body))
         self.now(self.console.attach(self.container))
         self.now(self.engine.start(self.container))
@@ -375,7 +376,7 @@ class SessionTests(DoorCase):
         self.assertEqual([m["data"] for m in raw.messages()], ["bG8NCg==", "aGVs"])
 
     def test_renewal(self) -> None:
-        """A good token prolongs the session on the same socket and changes its permissions; a bad one changes nothing."""
+        """A good token prolongs the session and changes its permissions; a bad one changes nothing."""
         self.rooms.tokens.add("short", life=50)
         self.rooms.tokens.add("other", user_id="usr_2")
         viewer = self.join(token="short")
@@ -494,7 +495,8 @@ class LimitTests(DoorCase):
         first, second = self.join(token=None), self.join(token=None)
         self.assertEqual(self.refused().status, 429)
         self.assertEqual(self.join(token=None).close_code, 1013)
-        first.drop(), second.drop()
+        first.drop()
+        second.drop()
         settle(self.clock, 1)
         self.join()
 

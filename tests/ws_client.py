@@ -6,7 +6,7 @@ import base64
 import json
 import os
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from twisted.internet.address import IPv4Address
@@ -49,7 +49,7 @@ class Closed(Exception):
 
 
 class WsClient(Protocol):
-    """One WebSocket. Messages come by `recv` (text as str, binary as bytes) in order; `close_code` once it is closed."""
+    """One WebSocket. Messages come by `recv` in order (text: str, binary: bytes); `close_code` once it is closed."""
 
     def __init__(self, path: str, headers: Mapping[str, str], subprotocols: Sequence[str], answer_close: bool) -> None:
         self._request = (path, dict(headers), list(subprotocols))
@@ -300,7 +300,7 @@ class MemoryEnd:
             self.producer.pauseProducing()
         self._later()
 
-    def writeSequence(self, pieces: Sequence[bytes]) -> None:
+    def writeSequence(self, pieces: Iterable[bytes]) -> None:
         self.write(b"".join(pieces))
 
     def _later(self) -> None:
@@ -394,5 +394,7 @@ def connect_memory(
 def settle(clock: Clock, seconds: float = 0.0) -> None:
     """Lets everything happen that is due in `seconds`."""
     clock.advance(seconds)
-    for _ in range(50):
+    for _ in range(200):
+        if not any(call.getTime() <= clock.seconds() for call in clock.getDelayedCalls()):
+            break
         clock.advance(0)

@@ -1,0 +1,535 @@
+"""A server's console: scrollback that outlives the daemon, the join after a restart, the fan-out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.defer import ensureDeferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from stellarstack.config import ConsoleConfig
+from stellarstack.console.segments import Segments
+from stellarstack.core.frames import Encoding
+from stellarstack.core.messages import Json
+from stellarstack.core.records import PtySize, ServerStatus
+from stellarstack.errors import DockerUnavailable, InvalidPayload, InvalidState
+from stellarstack.interfaces import ViewRequest
+from tests.console_rooms import Rooms, inline
+from tests.fake_container import Program
+from tests.fake_engine import FakeEngine
+from tests.ws_client import settle
+
+GAME = "game_1"
+
+
+@dataclass
+class Wire:
+    """A ViewerWire that keeps frames, decoded; full after `room` of them."""
+
+    room: int = 1 << 30
+    viewer: Any = None
+    start: int = -1
+    end: int = -1
+    frames: list[Any] = field(default_factory=list)
+    closed: int | None = None
+
+    def ready(self, start: int, end: int, status: ServerStatus) -> None:
+        self.start, self.end = start, end
+
+    def write(self, frame: bytes) -> None:
+        head = 2 if frame[1] < 126 else 4 if frame[1] == 126 else 10
+        self.frames.append(json.loads(frame[head:]) if frame[0] == 0x81 else frame[head:])
+        self.room -= 1
+        if self.room <= 0 and self.viewer is not None:
+            self.viewer.full()
+
+    def close(self, code: int, reason: str) -> None:
+        self.closed = code
+
+    @property
+    def text(self) -> str:
+        return "".join(frame["data"] for frame in self.frames if isinstance(frame, dict) and frame["type"] == "output")
+
+    @property
+    def raw(self) -> bytes:
+        return b"".join(frame for frame in self.frames if isinstance(frame, bytes))
+
+    @property
+    def gaps(self) -> list[tuple[int, int | None]]:
+        return [(f["from"], f["to"]) for f in self.frames if isinstance(f, dict) and f["type"] == "gap"]
+
+
+class ConsoleCase(SynchronousTestCase):
+    config = ConsoleConfig()
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.folder = Path(self.mktemp())
+        self.engine = FakeEngine(clock=self.clock, images={"game": Program(replies={"list": "nobody\n"})})
+        self.boot()
+
+    def boot(self) -> None:
+        """A daemon starts."""
+        self.rooms = Rooms(engine=self.engine, directory=self.folder, reactor=self.clock,
+                           now=lambda: 1.7e9 + self.clock.seconds(), in_thread=inline, config=self.config)  # fmt: skip
+        self.console = self.now(self.rooms.open())
+
+    def die(self) -> None:
+        """kill -9: nothing is saved, nothing is closed."""
+        for container in self.engine.all():
+            container.attached.clear()
+        for call in self.clock.getDelayedCalls():
+            call.cancel()
+
+    def start(self, coroutine: Any) -> Any:
+        found = ensureDeferred(coroutine)
+        settle(self.clock)
+        return found
+
+    def now(self, coroutine: Any) -> Any:
+        return self.successResultOf(self.start(coroutine))
+
+    def run_game(self) -> None:
+        body: dict[str, Json] = {"Image": "game", "Tty": False, "OpenStdin": True}
+        self.now(self.engine.create_container(GAME, body))
+        self.now(self.console.attach(GAME))
+        self.now(self.engine.start(GAME))
+
+    def say(self, text: str | bytes, after: float = 0.0) -> None:
+        self.engine.print(GAME, text)
+        settle(self.clock, after)
+
+    def view(self, encoding: Encoding = Encoding.JSON, *, room: int = 1 << 30, **more: Any) -> Wire:
+        wire = Wire(room)
+        wire.viewer = self.now(self.console.view(ViewRequest(encoding, **more), wire))
+        return wire
+
+    def everything(self) -> bytes:
+        return self.view(Encoding.RAW, since=0).raw
+
+
+class ScrollbackTests(ConsoleCase):
+    """Offsets go on over runs and daemon restarts; what is damaged never stops a start."""
+
+    def test_over_a_stop_and_a_start(self) -> None:
+        """An ordered stop keeps every byte."""
+        self.run_game()
+        self.say("one\n")
+        self.now(self.rooms.consoles.stop())
+        self.boot()
+        self.assertEqual(self.everything(), b"one\n")
+        self.now(self.console.attach(GAME))
+        self.say("two\n")
+        self.assertEqual(self.everything(), b"one\ntwo\n")
+
+    def test_a_kill_loses_a_moment_at_most(self) -> None:
+        """What is older than 50 ms is on disk."""
+        self.run_game()
+        self.say("one\n", after=0.1)
+        self.say("two\n")
+        self.die()
+        self.boot()
+        self.assertEqual(self.everything(), b"one\n")
+
+    def test_damaged_files(self) -> None:
+        """K16: truncated, emptied, foreign or unreadable: the console opens, offsets never go back."""
+        self.run_game()
+        self.say("x" * 100, after=0.1)
+        self.now(self.rooms.consoles.stop())
+        folder = self.folder / "srv_1"
+        for harm in ("segment", "notes", "both", "foreign", "gone"):
+            segment = next(path for path in sorted(folder.glob("*.log"), reverse=True) if path.is_file())
+            if harm in ("segment", "both"):
+                segment.write_bytes(b"x")
+            if harm in ("notes", "both"):
+                (folder / "console.json").write_bytes(b"[" * 5000)
+            if harm == "foreign":
+                (folder / "console.json").write_text('{"end":"x","size":[0,"a"],"runs":[[1],7],"gaps":[-1,true,"x"]}')
+                (folder / "nonsense.log").mkdir()
+                (folder / f"{7:020d}.log").mkdir()
+            if harm == "gone":
+                segment.unlink()
+            self.boot()
+            wire = self.view()
+            self.assertGreaterEqual(wire.end, 100 if harm in ("segment", "gone") else 0, harm)
+            self.now(self.console.attach(GAME))
+            self.say("y" * 100, after=0.1)
+            self.assertEqual(wire.text[-100:], "y" * 100)
+            self.now(self.rooms.consoles.stop())
+
+    def test_a_disk_that_takes_nothing(self) -> None:
+        """K14: the console goes on, and the scrollback with it when there is room again."""
+        self.run_game()
+        folder = self.folder / "srv_1"
+        moved = folder.rename(self.folder / "elsewhere")
+        self.say("one\n", after=0.1)
+        self.assertEqual(self.everything(), b"one\n")
+        moved.rename(folder)
+        settle(self.clock, 2)
+        self.die()
+        self.boot()
+        self.assertEqual(self.everything(), b"one\n")
+
+    def test_size_is_kept(self) -> None:
+        """The size the viewers asked for last holds for later starts."""
+        self.run_game()
+        self.now(self.console.resize(PtySize(100, 30)))
+        self.die()
+        self.boot()
+        self.now(self.console.attach(GAME))
+        self.now(self.console.resize_pty())
+        process = self.engine.get(GAME).process
+        assert process is not None
+        self.assertEqual(process.size, PtySize(100, 30))
+
+    def test_discard(self) -> None:
+        """A deleted server's viewers are closed, its files are gone, and a new one begins at 0."""
+        self.run_game()
+        self.say("one\n", after=0.1)
+        wire = self.view()
+        self.now(self.rooms.consoles.discard("srv_1"))
+        self.assertEqual((wire.closed, list(self.folder.iterdir())), (4404, []))
+        settle(self.clock, 60)
+        self.assertEqual(list(self.folder.iterdir()), [])
+        self.assertIsNone(self.rooms.consoles.feed("srv_1"))
+        self.console = self.now(self.rooms.open())
+        self.assertEqual(self.view().end, 0)
+
+    def test_ids_are_no_paths(self) -> None:
+        """P05: no folder outside the console's own."""
+        for wrong in ("../x", "", ".hidden", "a/b", "a" * 65):
+            self.failureResultOf(self.start(self.rooms.open(wrong)), InvalidPayload)
+
+    def test_one_console_a_server(self) -> None:
+        """The same object, also for two who ask at once."""
+        self.assertIs(self.now(self.rooms.open()), self.console)
+
+
+class SegmentTests(SynchronousTestCase):
+    """The files: bounded, in order, beginning with a line."""
+
+    @settings(max_examples=60, deadline=None)
+    @given(st.lists(st.binary(max_size=3000), max_size=40), st.integers(800, 9000))
+    def test_what_is_kept_is_what_came(self, pieces: list[bytes], limit: int) -> None:
+        """Any pieces and any limit: the newest bytes, exact, also after another start."""
+        segments = Segments(Path(self.mktemp()), limit)
+        segments.load(0)
+        whole = b""
+        for piece in pieces:
+            segments.write(len(whole), piece)
+            whole += piece
+        for one in (segments, Segments(segments._directory, limit)):
+            if one is not segments:
+                one.load(len(whole))
+            start, kept = one.read(0, 1 << 30)
+            self.assertEqual((start, kept), (one.first, whole[one.first :]))
+            if whole:
+                self.assertEqual(one.end, len(whole))
+            self.assertLessEqual(len(kept), limit + 4096 + 3000)
+
+    def test_segments_begin_with_a_line(self) -> None:
+        """Where lines are not longer than 4 KiB."""
+        segments = Segments(Path(self.mktemp()), 8000)
+        segments.load(0)
+        whole = b"".join(b"line %d\n" % number for number in range(3000))
+        segments.write(0, whole)
+        self.assertEqual(whole[segments.first - 1 : segments.first], b"\n")
+
+    def test_a_hole_gives_up_the_past(self) -> None:
+        """Bytes that were never written are not made up."""
+        segments = Segments(Path(self.mktemp()), 8000)
+        segments.load(0)
+        segments.write(0, b"old")
+        segments.write(100, b"new")
+        self.assertEqual(segments.read(0, 100), (100, b"new"))
+
+
+class RejoinTests(ConsoleCase):
+    """After a restart or kill -9 the console goes on: lines exact, or one gap."""
+
+    def rejoin(self) -> Any:
+        return self.start(self.console.attach(GAME, rejoin=True))
+
+    def test_lines_printed_meanwhile(self) -> None:
+        """They are there, once, and what comes then follows."""
+        self.run_game()
+        self.say("one\n", after=0.1)
+        self.say("two\n")
+        self.die()
+        self.say("three\n")
+        self.boot()
+        self.successResultOf(self.rejoin())
+        self.assertEqual(self.everything(), b"one\ntwo\nthree\n")
+        wire = self.view(since=0)
+        self.say("four\n", after=0.5)
+        self.assertEqual((wire.text, wire.gaps), ("one\ntwo\nthree\nfour\n", []))
+
+    def test_an_unfinished_line(self) -> None:
+        """A line begun while nobody listened is whole when it ends."""
+        self.run_game()
+        self.say("one\ntw", after=0.1)
+        self.die()
+        self.say("o an")
+        self.boot()
+        self.rejoin()
+        self.say("d a half\n", after=0.3)
+        self.assertEqual(self.everything(), b"one\ntwo and a half\n")
+
+    def test_no_proof(self) -> None:
+        """An unfinished line that goes on without an end: one gap, nothing repeated, nothing made up."""
+        self.run_game()
+        self.say("> ", after=0.1)
+        self.die()
+        self.say("lost")
+        self.boot()
+        self.rejoin()
+        wire = self.view(Encoding.RAW, since=0)
+        self.say("s")
+        for _ in range(60):
+            settle(self.clock, 0.05)
+        self.assertEqual((wire.raw, wire.gaps), (b"> s", [(2, None)]))
+        again = self.view(Encoding.RAW, since=0)
+        self.assertEqual(again.frames, [b"> ", {"type": "gap", "from": 2, "to": None}, b"s"])
+        self.die()
+        self.boot()
+        self.assertEqual(self.view(since=0).gaps, [(2, None)])
+
+    def test_repeated_lines_in_a_flow(self) -> None:
+        """The same line over and over is joined when the output pauses."""
+        self.run_game()
+        self.say("tick\n" * 5, after=0.1)
+        self.die()
+        self.say("tick\n" * 3)
+        self.boot()
+        self.rejoin()
+        self.say("tick\n" * 2, after=0.5)
+        self.assertEqual(self.everything(), b"tick\n" * 10)
+
+    def test_another_container(self) -> None:
+        """A run that this console never heard of is taken from its log as a whole."""
+        self.run_game()
+        self.say("one\n", after=0.1)
+        self.die()
+        self.now(self.engine.remove(GAME))
+        self.now(self.engine.create_container("game_2", {"Image": "game", "Tty": False, "OpenStdin": True}))
+        self.now(self.engine.start("game_2"))
+        self.engine.print("game_2", "new\n")
+        self.boot()
+        self.now(self.console.attach("game_2", rejoin=True))
+        self.assertEqual(self.everything(), b"one\nnew\n")
+
+    def test_dockerd_restarts(self) -> None:
+        """K01: the attach breaks and is taken again; the lines of the meantime are there once."""
+        self.run_game()
+        self.say("one\n")
+        self.engine.go_down()
+        settle(self.clock)
+        self.assertFalse(self.console.attached)
+        self.assertRaises(InvalidState, self.console.type, b"x")
+        self.failureResultOf(self.rejoin(), DockerUnavailable)
+        self.say("two\n")
+        self.engine.come_back()
+        self.rejoin()
+        self.say("three\n", after=0.5)
+        self.assertEqual(self.everything(), b"one\ntwo\nthree\n")
+
+    def test_a_log_that_cannot_be_read(self) -> None:
+        """After some attempts: one gap, and output goes on."""
+        self.run_game()
+        self.say("one\n", after=0.1)
+        self.die()
+        self.boot()
+        log = self.engine.logs
+
+        async def broken(*_: Any, **__: Any) -> bytes:
+            raise DockerUnavailable("no log today")
+
+        self.engine.logs = broken  # type: ignore[method-assign]
+        self.rejoin()
+        self.say("two\n")
+        for _ in range(60):
+            settle(self.clock, 0.2)
+        self.engine.logs = log  # type: ignore[method-assign]
+        wire = self.view(since=0)
+        self.assertEqual((wire.text, wire.gaps), ("one\ntwo\n", [(4, None)]))
+
+    def test_a_viewer_that_saw_more_than_was_saved(self) -> None:
+        """Its `since` is above the end until the join is done: it is waited for."""
+        self.run_game()
+        self.say("one\n", after=0.1)
+        self.say("two\n")
+        self.die()
+        self.boot()
+        asked = self.start(self.console.reaches(8))
+        self.assertFalse(self.successResultOf(asked))
+        self.rejoin()
+        self.assertTrue(self.now(self.console.reaches(8)))
+
+    def test_the_game_ended_meanwhile(self) -> None:
+        """Its last lines are there."""
+        self.run_game()
+        self.say("one\n", after=0.1)
+        self.die()
+        self.say("last words\n")
+        self.engine.crash(GAME)
+        self.boot()
+        self.rejoin()
+        for _ in range(20):
+            settle(self.clock, 0.1)
+        self.assertEqual(self.everything(), b"one\nlast words\n")
+
+
+class FanOutTests(ConsoleCase):
+    """Every viewer gets exactly the bytes or an explicit gap; nobody waits for anybody."""
+
+    config = ConsoleConfig(viewer_buffer=65536)
+
+    def test_frames_are_built_once(self) -> None:
+        """Two viewers get the very same bytes."""
+        self.run_game()
+        frames: list[bytes] = []
+        for _ in range(2):
+            wire = self.view()
+            wire.write = frames.append  # type: ignore[method-assign]
+        self.say("one\n")
+        self.assertIs(frames[0], frames[1])
+
+    def test_scrollback_begins_with_a_line(self) -> None:
+        """Or with a character, where the line is longer than what was asked for."""
+        self.run_game()
+        self.say("first line\nsecond line\n" + "é" * 50)
+        for asked, start in ((113, 11), (112, 11), (110, 23), (100, 23), (99, 25)):
+            self.assertEqual(self.view(scrollback=asked).start, start, asked)
+        self.assertEqual(self.view(scrollback=0).start, 123)
+        self.assertEqual(self.view(scrollback=1 << 20).start, 0)
+
+    def test_unfinished_characters_wait(self) -> None:
+        """K19: JSON frames end on a border; after 100 ms what is unfinished is shown as U+FFFD."""
+        self.run_game()
+        wire, raw = self.view(), self.view(Encoding.RAW)
+        for byte in "é€😀".encode():
+            self.say(bytes([byte]))
+        self.assertEqual([f["data"] for f in wire.frames], ["é", "€", "😀"])
+        self.say(b"\xe2\x82", after=0.05)
+        late = self.view()
+        self.assertEqual((wire.text, late.start, late.end), ("é€😀", 0, 9))
+        settle(self.clock, 0.06)
+        self.assertEqual((wire.text, late.text), ("é€😀\ufffd", "é€😀\ufffd"))
+        self.assertEqual(raw.raw, "é€😀".encode() + b"\xe2\x82")
+        self.assertEqual((wire.frames[-1]["offset"], wire.frames[-1]["end"]), (9, 11))
+
+    def test_slow_viewer(self) -> None:
+        """K18: it gets what it has room for, one gap, and then goes on; others see everything."""
+        self.run_game()
+        slow, fast = self.view(Encoding.RAW, room=1), self.view(Encoding.RAW)
+        for number in range(100):
+            self.say(b"%04d" % number * 512)
+        self.assertEqual((len(fast.raw), len(slow.frames)), (100 * 2048, 1))
+        slow.room = 1 << 30
+        slow.viewer.free()
+        self.say("end\n")
+        self.assertEqual(slow.gaps, [(2048, 100 * 2048)])
+        self.assertTrue(slow.raw.endswith(b"end\n"))
+
+    def test_a_little_slow(self) -> None:
+        """Within its buffer a viewer loses nothing."""
+        self.run_game()
+        slow = self.view(Encoding.RAW, room=1)
+        for number in range(20):
+            self.say(b"%04d" % number * 512)
+        while len(slow.frames) < 20:
+            slow.room = 3
+            slow.viewer.free()
+        self.say("end\n")
+        slow.room = 1 << 30
+        slow.viewer.free()
+        self.assertEqual((slow.gaps, slow.raw), ([], self.everything()))
+
+    def test_since_what_is_not_kept(self) -> None:
+        """A gap first, then all there is."""
+        self.config = ConsoleConfig(scrollback=65536)
+        self.boot()
+        self.run_game()
+        for number in range(60):
+            self.say(b"%09d\n" % number * 1000, after=0.1)
+        settle(self.clock, 1)
+        self.now(self.rooms.consoles.stop())
+        self.boot()
+        wire = self.view(since=5)
+        ((start, to),) = wire.gaps
+        self.assertEqual((start, to, wire.end), (5, wire.start, 600_000))
+        assert to is not None
+        self.assertEqual(len(wire.text), 600_000 - to)
+        self.assertLessEqual(len(wire.text), 65536 + 4096)
+        page = self.now(self.console.history(None, 262144))
+        self.assertEqual((page.start, page.first), (to, to))
+
+    def test_watchers(self) -> None:
+        """EGGS 3: each line, escape codes removed, and the unfinished last line as it grows."""
+        seen: list[str] = []
+        self.run_game()
+        stop = self.console.watch(seen.append)
+        self.say("\x1b[32mDone\x1b[0m (1s)!\r\nprompt> ")
+        self.assertEqual(seen, ["Done (1s)!"])
+        settle(self.clock, 0.1)
+        self.say("x", after=0.1)
+        self.assertEqual(seen, ["Done (1s)!", "prompt> ", "prompt> x"])
+        stop()
+        self.say("y\n", after=0.1)
+        self.assertEqual((len(seen), self.console.tail(2)), (3, ["Done (1s)!", "prompt> xy"]))
+
+    def test_server_log(self) -> None:
+        """K17: lines go out as events, at a bounded rate; the rest is told as a number."""
+        self.run_game()
+        self.say("a\n\nb\n")
+        rows = [row["log"] for row in self.rooms.bus.named("server.log")]
+        self.assertEqual([(row["stream"], row["message"]) for row in rows], [("stdout", "a"), ("stdout", "b")])
+        self.say("flood\n" * 5000)
+        self.say("flood\n" * 5000, after=1.1)
+        rows = [row["log"] for row in self.rooms.bus.named("server.log")]
+        self.assertLess(len(rows), 300)
+        self.assertIn("lines more", rows[-1]["message"])
+
+    @settings(max_examples=80, deadline=None)
+    @given(st.data())
+    def test_any_chunking_any_resume(self, data: st.DataObject) -> None:
+        """Any stream, any cuts, any slowness, any resume: exactly the bytes or an explicit gap; JSON is its text."""
+        self.setUp()
+        self.run_game()
+        alphabet = st.sampled_from(["a", "é", "€", "😀", "\n", "x" * 3000])
+        whole = "".join(data.draw(st.lists(alphabet, max_size=60))).encode()
+        cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=12)))
+        json_wire, raw_wire = self.view(room=data.draw(st.integers(1, 5))), self.view(Encoding.RAW, room=2)
+        resumed = raw_wire
+        parts: list[bytes] = []
+        for start, end in zip([0, *cuts], [*cuts, len(whole)], strict=True):
+            self.say(whole[start:end], after=data.draw(st.sampled_from([0.0, 0.06])))
+            if data.draw(st.booleans()):
+                json_wire.room = data.draw(st.integers(1, 5))
+                json_wire.viewer.free()
+            if data.draw(st.booleans()):
+                resumed.viewer.leave()
+                parts.append(resumed.raw)
+                resumed = self.view(Encoding.RAW, since=len(b"".join(parts)), room=data.draw(st.integers(1, 5)))
+        for wire in (json_wire, resumed):
+            wire.room = 1 << 30
+            wire.viewer.free()
+        settle(self.clock)
+        self.assertEqual((b"".join([*parts, resumed.raw]), resumed.gaps), (whole, []))
+        at = 0
+        for frame in json_wire.frames:
+            if frame["type"] == "gap":
+                self.assertEqual(frame["from"], at)
+                at = frame["to"]
+            elif frame["type"] == "output":
+                self.assertEqual(
+                    (frame["offset"], frame["data"]), (at, whole[at : frame["end"]].decode("utf-8", "replace"))
+                )
+                at = frame["end"]
+        self.assertEqual(at, len(whole))
