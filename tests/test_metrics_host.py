@@ -9,7 +9,7 @@ from typing import Any, cast
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from stellarstack.metrics.host import HostProbe, ProcessorMeter, counted_interfaces
+from stellarstack.metrics.host import HostProbe, CpuMeter, counted_interfaces
 from tests.inline_threads import InlineReactor
 
 
@@ -25,7 +25,7 @@ class ProcessorTests(SynchronousTestCase):
             {"user": 22.0, "system": 6.0, "idle": 86.0, "iowait": 6.0, "guest": 5.0},
             {"user": 21.0, "system": 6.0, "idle": 88.0, "iowait": 6.0, "guest": 5.0},
         ]
-        meter = ProcessorMeter(iter(looks).__next__)
+        meter = CpuMeter(iter(looks).__next__)
         self.assertEqual([round(meter.percent(), 6) for _ in looks[1:]], [30.0, 30.0, 100.0, 0.0])
 
 

@@ -27,7 +27,7 @@ class HostProbe:
     def __init__(self, *, path: Path, reactor: IReactorThreads) -> None:
         self._path = path
         self._reactor = reactor
-        self._processor = ProcessorMeter(lambda: psutil.cpu_times()._asdict())
+        self._processor = CpuMeter(lambda: psutil.cpu_times()._asdict())
 
     async def figures(self) -> HostFigures:
         return await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), self.measure)
@@ -53,7 +53,7 @@ class HostProbe:
         )
 
 
-class ProcessorMeter:
+class CpuMeter:
     """Percent of all processors' time that was not idle, between two looks. `times` answers seconds by kind."""
 
     def __init__(self, times: Callable[[], Mapping[str, float]]) -> None:
