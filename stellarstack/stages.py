@@ -27,7 +27,7 @@ class Stage(Service):
         end: Callable[[], Awaitable[object]],
         patience: float = 2.0,
     ) -> None:
-        self.setName(name)
+        self.name = name
         self.begin = begin
         self.end = end
         self.patience = patience
@@ -39,7 +39,7 @@ class StagedService(MultiService):
     _log = Logger()
 
     def __init__(self, clock: IReactorTime, begun: Callable[[], None], failed: Callable[[StellarError], None]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # Twisted's
         self._clock = clock
         self._begun = begun
         self._failed = failed
@@ -73,7 +73,7 @@ class StagedService(MultiService):
                 self._log.warn("{stage} did not end well: {reason}", stage=stage.name, reason=str(error))
             except Exception:
                 self._log.failure("{stage} did not end well", stage=stage.name)
-            stage.stopService()
+            Service.stopService(stage)
         self._reached.clear()
 
     def _broke(self, failure: Any) -> None:

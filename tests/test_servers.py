@@ -391,6 +391,17 @@ class EngineRestartTests(_Case):
         self.assertEqual(self.world.status(), "running")
 
 
+    def test_frozen(self) -> None:
+        """K02: an engine that accepts and never answers is found out, and the node told, within its timeouts."""
+        self.running()
+        self.world.engine.faults.hang(2, name="version")
+        self.world.settle(60, step=1)
+        told = [connected for connected, _ in self.world.links]
+        self.assertIn(False, told)
+        self.assertIs(told[-1], True)
+        self.assertEqual(self.world.status(), "running")
+
+
 class CommandTests(_Case):
     def test_same_id_a_hundred_times(self) -> None:
         """K12: the same command sent 100 times runs once and is answered 100 times, 99 with `repeat`."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
+from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList, FirstError
 from twisted.logger import Logger
 
 from stellarstack.core.crash import Ending, in_window, judge, known_cause
@@ -23,6 +24,7 @@ from stellarstack.servers.surroundings import Surroundings
 from stellarstack.tasks import sleep
 
 RETRY_FIRST, RETRY_MOST = 0.2, 5.0  # seconds between attempts to reach the engine
+PULSE = 10.0  # seconds between questions whether the engine still answers
 CRASH_LINES = 50
 LOOK_WAITS = (1.0, 2.0, 5.0, 10.0, 30.0)  # seconds between looks at a container that ended
 
@@ -66,7 +68,7 @@ class Keeper:
             since = self._last_event or self._around.now()
             try:
                 self.engine_version = await self._around.engine.version()
-                await self._around.engine.follow_events(since, self._event, self._connected)
+                await self._while_it_answers(self._around.engine.follow_events(since, self._event, self._connected))
             except StellarError as error:
                 self._log.warn("the engine is out of reach: {reason}", reason=str(error))
                 self._up = False
@@ -74,6 +76,23 @@ class Keeper:
             self._pause = sleep(self._around.clock, self._delay)
             self._delay = min(RETRY_MOST, self._delay * 2)
             await self._pause
+
+    async def _while_it_answers(self, following: Coroutine[Deferred[Any], Any, None]) -> None:
+        """Follows the feed; a frozen engine keeps its feed open and silent, so it is asked now and then (K02)."""
+        feed = Deferred.fromCoroutine(following)
+        pulse = Deferred.fromCoroutine(self._pulse())
+        try:
+            await DeferredList([feed, pulse], fireOnOneCallback=True, fireOnOneErrback=True, consumeErrors=True)
+        except FirstError as first:
+            first.subFailure.raiseException()
+        finally:
+            feed.cancel()
+            pulse.cancel()
+
+    async def _pulse(self) -> None:
+        while True:
+            await sleep(self._around.clock, PULSE)
+            self.engine_version = await self._around.engine.version()
 
     def hurry(self) -> None:
         """Tries the engine at once instead of waiting out the delay."""
