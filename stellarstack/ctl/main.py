@@ -12,6 +12,7 @@ from typing import Any, TextIO
 from stellarstack.config import Config
 from stellarstack.config_loader import load_config
 from stellarstack.core.messages import Json
+from stellarstack.core.redis_acl import redis_acl
 from stellarstack.ctl import arguments, output
 from stellarstack.ctl.control import ControlSocket, Refused
 from stellarstack.ctl.node import ControlNode, Node, envelope
@@ -139,19 +140,14 @@ class Control:
         return show(checks, self._out, as_json=self._options.json)
 
     def _redis_acl(self) -> int:
-        from stellarstack.ctl.redis_acl import acl_rule
-
-        node_id = self._options.node or self._config().node.id
-        if node_id is None:
-            raise arguments.Usage("which node? set [node] id in the config")
-        rule = acl_rule(node_id, sentinel=self._options.sentinel)
+        node = self._config().node
+        if node.id is None or node.api_token is None:
+            raise arguments.Usage("the user is made of [node] id and api_token, which the config does not have")
+        rule = redis_acl(node.id, node.api_token.reveal(), sentinel=self._options.sentinel)
         if self._options.json:
-            output.as_json({"nodeId": node_id, "rule": rule}, self._out)
+            output.as_json({"nodeId": node.id, "rule": rule}, self._out)
         else:
             self._out.write(f"{rule}\n")
-            self._err.write(
-                "put the node's api_token in place of TOKEN, then give this to ACL SETUSER or the aclfile\n"
-            )
         return 0
 
     # ------------------------------------------------------------------ ways to the node
