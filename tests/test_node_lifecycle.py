@@ -29,6 +29,7 @@ _S = Stage
 # How to come to each stage.
 PATHS: dict[Stage, str] = {
     _S.UNREGISTERED: "",
+    _S.RESUMING: "drain",
     _S.CONNECTING: "registered",
     _S.GREETING: "registered connected",
     _S.ONLINE: "registered connected out",
@@ -44,7 +45,8 @@ PATHS: dict[Stage, str] = {
 # fmt: off
 TABLE = """
              registered  connected disconnected overdue refused out     missed  lost drain    cancel drained
-unregistered connecting  x         x            x       x       x       x       x    x        x      x
+unregistered connecting  x         x            x       x       x       x       x    resuming x            x
+resuming     draining    x         x            x       x       x       x       x    =        unregistered x
 connecting   x           greeting  =            late    refused =       =       =    draining x      x
 greeting     x           =         connecting   silent  refused online  =       =    draining x      x
 online       x           =         =            =       refused =       silent  lost draining x      x
@@ -172,6 +174,7 @@ class ChangeTests(SynchronousTestCase):
         """A node that was being drained when the daemon ended drains on as soon as it is registered."""
         node = NodeLifecycle(changed=self._heard, draining=True)
         self.assertIs(node.state, NodeState.OFFLINE)
+        self.assertTrue(node.draining)
         node.registered()
         self.assertEqual(self.heard, [("OFFLINE", "DRAINING", "drain goes on after a restart")])
         node.drain_cancelled()

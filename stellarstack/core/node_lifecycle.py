@@ -33,6 +33,7 @@ class Stage(Enum):
     """Where in its life the node stands; finer than `NodeState`, and never on the wire."""
 
     UNREGISTERED = "unregistered"
+    RESUMING = "resuming"  # not registered yet; was being drained when the daemon ended
     CONNECTING = "connecting"
     GREETING = "greeting"  # connected; the first heartbeat is not out yet
     ONLINE = "online"
@@ -51,6 +52,7 @@ class Stage(Enum):
 
 _STATES: Mapping[Stage, NodeState] = {
     Stage.UNREGISTERED: NodeState.OFFLINE,
+    Stage.RESUMING: NodeState.OFFLINE,
     Stage.CONNECTING: NodeState.STARTING,
     Stage.GREETING: NodeState.STARTING,
     Stage.ONLINE: NodeState.ONLINE,
@@ -68,7 +70,6 @@ class _Inputs(Protocol):
     """What can happen to a node."""
 
     def registered(self) -> Stage: ...
-    def registered_draining(self) -> Stage: ...
     def connected(self) -> Stage: ...
     def disconnected(self) -> Stage: ...
     def not_connected_in_time(self) -> Stage: ...
@@ -98,7 +99,8 @@ _REPORTS = (
 )
 # from -> input -> to. A report that a row does not name changes nothing; any other input that it does not is refused.
 _TABLE: Mapping[Stage, Mapping[str, Stage]] = {
-    _S.UNREGISTERED: {"registered": _S.CONNECTING, "registered_draining": _S.DRAINING},
+    _S.UNREGISTERED: {"registered": _S.CONNECTING, "drain": _S.RESUMING},
+    _S.RESUMING: {"registered": _S.DRAINING, "drain": _S.RESUMING, "drain_cancelled": _S.UNREGISTERED},
     _S.CONNECTING: {
         "connected": _S.GREETING,
         "not_connected_in_time": _S.LATE,
@@ -138,18 +140,19 @@ _TABLE: Mapping[Stage, Mapping[str, Stage]] = {
 }
 
 
-def _build() -> Callable[[], _Inputs]:
+def _build() -> Callable[[Stage], _Inputs]:
     builder = TypeMachineBuilder(_Inputs, _Nothing)
     stages: dict[Stage, Any] = {stage: builder.state(stage.value) for stage in Stage}
     for origin, row in _TABLE.items():
-        reports = {} if origin is Stage.UNREGISTERED else dict.fromkeys(_REPORTS, origin)
+        unregistered = origin in (Stage.UNREGISTERED, Stage.RESUMING)
+        reports = {} if unregistered else dict.fromkeys(_REPORTS, origin)
         for name, target in {**reports, **row}.items():
             stages[origin].upon(getattr(_Inputs, name)).to(stages[target]).returns(target)
     machine = builder.build()
-    return lambda: machine(_Nothing())
+    return lambda stage: machine(_Nothing(), stages[stage])
 
 
-_machine = _build()
+_machine_at = _build()
 
 Changed = Callable[[NodeState, NodeState, str], None]
 
@@ -157,18 +160,17 @@ Changed = Callable[[NodeState, NodeState, str], None]
 class NodeLifecycle:
     """The node's state. Inputs move it; listeners hear `(previous, state, reason)` of each change, in order.
 
-    `draining`: the node was being drained when the daemon ended, so it goes on with that once it is registered. An
-    input that the stage refuses raises InvalidState.
+    `draining`: the node was being drained when the daemon ended, so it goes on with that once it is registered; `drain`
+    before `registered` says the same. An input that the stage refuses raises InvalidState.
     """
 
     def __init__(self, *, changed: Changed | None = None, draining: bool = False) -> None:
-        self._machine = _machine()
-        self._resume_drain = draining
+        self._stage = Stage.RESUMING if draining else Stage.UNREGISTERED
+        self._machine = _machine_at(self._stage)
         self._listeners: list[Changed] = [changed] if changed else []
         self._changes: deque[tuple[NodeState, NodeState, str]] = deque()
         self._telling = False
-        self._stage = Stage.UNREGISTERED
-        self._story: deque[str] = deque([Stage.UNREGISTERED.value], maxlen=STORY_LENGTH)
+        self._story: deque[str] = deque([self._stage.value], maxlen=STORY_LENGTH)
         self.reason = "not registered"
 
     @property
@@ -181,8 +183,8 @@ class NodeLifecycle:
 
     @property
     def draining(self) -> bool:
-        """Whether the node starts nothing new, because it is being or has been emptied (PROTOCOL 7)."""
-        return self._stage in (Stage.DRAINING, Stage.EMPTIED)
+        """Whether the node starts nothing new, because it is to be, is being or has been emptied (PROTOCOL 7)."""
+        return self._stage in (Stage.RESUMING, Stage.DRAINING, Stage.EMPTIED)
 
     def listen(self, changed: Changed) -> None:
         """Tells `changed(previous, state, reason)` of each change from now on."""
@@ -190,10 +192,8 @@ class NodeLifecycle:
 
     def registered(self) -> None:
         """The node has an id, and begins to connect."""
-        if self._resume_drain:
-            self._take("registered_draining", "drain goes on after a restart")
-        else:
-            self._take("registered", "registered")
+        resuming = self._stage is Stage.RESUMING
+        self._take("registered", "drain goes on after a restart" if resuming else "registered")
 
     def connected(self) -> None:
         """Redis and Docker both answer."""
