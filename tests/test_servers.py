@@ -395,7 +395,7 @@ class EngineRestartTests(_Case):
         """K02: an engine that accepts and never answers is found out, and the node told, within its timeouts."""
         self.running()
         self.world.engine.faults.hang(2, name="version")
-        self.world.settle(60, step=1)
+        self.world.settle(100, step=1)
         told = [connected for connected, _ in self.world.links]
         self.assertIn(False, told)
         self.assertIs(told[-1], True)
