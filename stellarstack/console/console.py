@@ -20,7 +20,7 @@ from stellarstack.core.frames import stats_frame, status_frame
 from stellarstack.core.log_join import Kept
 from stellarstack.core.messages import Json
 from stellarstack.core.records import PtySize, ServerStatus
-from stellarstack.core.streams import after_newline, orphans, readable
+from stellarstack.core.streams import orphans, readable
 from stellarstack.errors import EngineConflict, InvalidState
 from stellarstack.interfaces import Attachment, Engine, EventBus, HistoryPage, LineWatcher, ViewerWire, ViewRequest
 from stellarstack.tasks import Tasks, sleep
@@ -292,7 +292,8 @@ class Console:
         begins, data = await self._scrollback.read(start - (start > first), min(_LOOK_BACK, scrollback + 1))
         if start == first or begins > start:
             return begins + orphans(data)
-        return begins + after_newline(data) if data[:1] != b"\n" else start
+        newline = data.find(b"\n", 0, len(data) - 1)
+        return begins + newline + 1 if newline >= 0 else start + orphans(data[start - begins :])
 
     async def history(self, before: int | None, limit: int) -> HistoryPage:
         """See ConsoleFeed.history. It begins at a character's border where that is known."""

@@ -48,12 +48,6 @@ def orphans(piece: bytes) -> int:
     return count
 
 
-def after_newline(piece: bytes) -> int:
-    """Where to begin in `piece`, which starts anywhere: after its first newline, else at its first character."""
-    found = piece.find(b"\n", 0, len(piece) - 1)
-    return found + 1 if found >= 0 else orphans(piece)
-
-
 class LineCutter:
     """Cuts a stream into lines of at most 64 KiB; what a longer one has more is the next line."""
 
