@@ -88,10 +88,18 @@ class Connection:
 
     async def run(self) -> None:
         """Runs until it is stopped and cancelled."""
+        try:
+            await self._keep_up()
+        finally:
+            self.up = False
+
+    async def _keep_up(self) -> None:
         failures = 0
         while not self._stopped:
             began = self._clock.seconds()
             error = await self._once()
+            if self._stopped:
+                return  # the stop's cancellation may have looked like a failure to connect
             steady = self.up and self._clock.seconds() - began >= STEADY_AFTER
             if steady:
                 failures, self._hurried = 0, False
@@ -112,6 +120,12 @@ class Connection:
             return await self._serve(wire)
         except StellarError as error:
             return error
+        except CancelledError:
+            raise
+        except Exception:
+            # a bug must not leave the node deaf for good
+            self._log.failure("the {line} to Redis failed", line=self._line.name)
+            return RedisUnavailable(f"the {self._line.name} failed; the log tells where")
         finally:
             if wire is not None:
                 wire.drop("no longer needed")

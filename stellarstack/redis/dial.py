@@ -9,9 +9,11 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
+from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from stellarstack.core.redis_url import Address, RedisKind, RedisUrl
 from stellarstack.errors import RedisRefused, RedisUnavailable, StellarError
@@ -79,7 +81,7 @@ class RedisDialer:
     async def dial(self, on_message: OnMessage | None = None) -> Wire:
         """See Dialer."""
         if self._url.kind is RedisKind.SENTINEL:
-            return await self._greeted(await self._connect_to(await self._discover(), on_message))
+            return await self._greeted(await self._connect(self._tcp(await self._discover()), on_message))
         return await self._greeted(await self._connect(self._endpoint(), on_message))
 
     def _endpoint(self) -> IStreamClientEndpoint:
@@ -88,6 +90,8 @@ class RedisDialer:
         return self._tcp(self._url.addresses[0])
 
     def _tcp(self, address: Address) -> IStreamClientEndpoint:
+        if self._require_tls and not self._url.tls and not address.loopback:
+            raise RedisUnavailable(f"{address} would be spoken to in plain text, which [redis] require_tls refuses")
         plain = HostnameEndpoint(self._reactor, address.host, address.port, timeout=CONNECT_TIMEOUT)
         if not self._url.tls:
             return plain
@@ -96,20 +100,11 @@ class RedisDialer:
         endpoint: IStreamClientEndpoint = wrapClientTLS(self._tls(address.host), plain)
         return endpoint
 
-    async def _connect_to(self, address: Address, on_message: OnMessage | None) -> Wire:
-        if self._require_tls and not self._url.tls and not address.loopback:
-            raise RedisUnavailable(f"Sentinel names {address}, and [redis] require_tls = true refuses plain text")
-        return await self._connect(self._tcp(address), on_message)
-
     async def _connect(self, endpoint: IStreamClientEndpoint, on_message: OnMessage | None = None) -> Wire:
-        connecting: Deferred[Any] = endpoint.connect(_WireFactory(self._reactor, on_message))
         try:
-            wire: Wire = await within(self._reactor, CONNECT_TIMEOUT + 1, "connecting to Redis", connecting)
-        except (StellarError, CancelledError):
-            raise
-        except Exception as error:
+            return await reach(self._reactor, endpoint, on_message)
+        except RedisUnavailable as error:
             raise RedisUnavailable(f"no connection to Redis at {self._url}: {error}") from error
-        return wire
 
     async def _greeted(self, wire: Wire) -> Wire:
         try:
@@ -140,6 +135,24 @@ class RedisDialer:
         if not isinstance(found, list) or len(found) != 2:
             raise RedisUnavailable("knows no such primary")
         return Address(_text(found[0]), int(found[1]))
+
+
+async def reach(reactor: Any, endpoint: IStreamClientEndpoint, on_message: OnMessage | None = None) -> Wire:
+    """Connects, and no more. RedisUnavailable with the system's own words, or TimedOut."""
+    connecting: Deferred[Any] = endpoint.connect(_WireFactory(reactor, on_message))
+    connecting.addErrback(_plainly_cancelled)
+    try:
+        wire: Wire = await within(reactor, CONNECT_TIMEOUT + 1, "connecting to Redis", connecting)
+        return wire
+    except (StellarError, CancelledError):
+        raise
+    except Exception as error:
+        raise RedisUnavailable(str(error) or type(error).__name__) from error
+
+
+def _plainly_cancelled(failure: Failure) -> Failure:
+    """Endpoints have an exception of their own for a connection that was cancelled."""
+    return Failure(CancelledError()) if failure.check(ConnectingCancelledError) else failure
 
 
 async def greet(wire: Wire, url: RedisUrl, login: Login) -> None:

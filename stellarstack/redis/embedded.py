@@ -9,15 +9,13 @@ from pathlib import Path
 from random import random
 from typing import Any
 
-from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
-from twisted.internet.error import ConnectError
+from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.logger import Logger
 
 from stellarstack.core.redis_url import RedisUrl, unix_url
 from stellarstack.errors import ConfigError, RedisRefused, RedisUnavailable, StellarError
 from stellarstack.redis.connection import delay_before
-from stellarstack.redis.dial import CONNECT_TIMEOUT, GREET_TIMEOUT, Login, greet
+from stellarstack.redis.dial import CONNECT_TIMEOUT, GREET_TIMEOUT, Login, greet, reach
 from stellarstack.redis.valkey import ValkeyConfig, ValkeyProcess, alive, peer_pid, send_signal, works_in
 from stellarstack.redis.wire import Wire
 from stellarstack.tasks import Tasks, sleep, within
@@ -74,8 +72,8 @@ class EmbeddedRedis:
             began = self._reactor.seconds()
             try:
                 reason = await self._once()
-            except StellarError as error:
-                reason = str(error)
+            except (StellarError, OSError) as error:
+                reason = f"no embedded Redis: {error}"
             if self._child is not None and self._child.story:
                 reason = self._child.story
             self.running = False
@@ -141,10 +139,9 @@ class EmbeddedRedis:
 
     async def _connect(self) -> Wire | None:
         endpoint = UNIXClientEndpoint(self._reactor, str(self._config.socket), timeout=CONNECT_TIMEOUT)
-        connecting: Deferred[Wire] = connectProtocol(endpoint, Wire(self._reactor))
         try:
-            return await within(self._reactor, CONNECT_TIMEOUT + 1, "reaching the embedded Redis", connecting)
-        except ConnectError:
+            return await reach(self._reactor, endpoint)
+        except RedisUnavailable:
             return None
 
     async def _align(self, wire: Wire) -> None:

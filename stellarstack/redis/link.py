@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from stellarstack.errors import RedisRefused, StellarError
 from stellarstack.interfaces import Intake
 from stellarstack.redis.command_queue import CommandQueue
-from stellarstack.redis.connection import Connection
+from stellarstack.redis.connection import Connection, Line
 from stellarstack.redis.dial import Dialer
 from stellarstack.redis.letterbox import Letterbox
 from stellarstack.redis.publisher import OutboxPublisher
@@ -48,16 +48,18 @@ class RedisLink:
     ) -> None:
         self._on_change = on_change
         self._letterbox = Letterbox(clock=clock, intake=intake)
-        self._tasks = Tasks()
+        self._listening, self._sending = Tasks(), Tasks()
         self._told: tuple[bool, str | None] = (False, None)
-        lines = (
-            Subscriber(node_id=node_id, letterbox=self._letterbox),
-            CommandQueue(node_id=node_id, clock=clock, letterbox=self._letterbox, jitter=jitter),
-            publisher,
+
+        def connection(line: Line) -> Connection:
+            return Connection(clock=clock, dialer=dialer, line=line, jitter=jitter, on_change=self._changed)
+
+        self._ears = (
+            connection(Subscriber(node_id=node_id, letterbox=self._letterbox)),
+            connection(CommandQueue(node_id=node_id, clock=clock, letterbox=self._letterbox, jitter=jitter)),
         )
-        self._connections = [
-            Connection(clock=clock, dialer=dialer, line=line, jitter=jitter, on_change=self._changed) for line in lines
-        ]
+        self._mouth = connection(publisher)
+        self._connections = (*self._ears, self._mouth)
 
     @property
     def connected(self) -> bool:
@@ -73,20 +75,27 @@ class RedisLink:
 
     def start(self) -> None:
         """Begins to connect; never waits."""
-        for connection in self._connections:
-            self._tasks.spawn("a connection to Redis", connection.run())
+        for ear in self._ears:
+            self._listening.spawn("listening to Redis", ear.run())
+        self._sending.spawn("sending to Redis", self._mouth.run())
 
     def retry(self) -> None:
         """Begins new attempts at once where connections are missing; never waits."""
         for connection in self._connections:
             connection.retry()
 
-    async def stop(self) -> None:
-        """Takes nothing more in, lets what was begun end (2 s at most), and hangs up. Drain the publisher first."""
-        for connection in self._connections:
-            connection.stop()
-        await self._tasks.cancel_all()
+    async def stop_listening(self) -> None:
+        """Takes nothing more in and lets what was begun end (2 s at most). What is sent still goes out."""
+        for ear in self._ears:
+            ear.stop()
+        await self._listening.cancel_all()
         await self._letterbox.settle(SETTLE_TIMEOUT)
+
+    async def stop(self) -> None:
+        """Hangs up. Before it: `stop_listening`, then the publisher's `drained`."""
+        await self.stop_listening()
+        self._mouth.stop()
+        await self._sending.cancel_all()
 
     def _changed(self, connection: Connection) -> None:
         if connection.up:

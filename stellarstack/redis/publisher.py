@@ -29,6 +29,7 @@ READ_BYTES = 4 * 2**20
 MOST_IN_FLIGHT = 1000
 MOST_BYTES_IN_FLIGHT = 8 * 2**20
 WAIT_MS = 1000
+DRAIN_POLL = 0.02
 # Redis is up but takes no events now (out of memory, disk full, or no longer the primary).
 _WRONG_SERVER = ("READONLY", "MASTERDOWN")
 
@@ -119,11 +120,14 @@ class OutboxPublisher:
         Answers whether it is empty. For the stop: what is left goes out after the next start.
         """
         until = self._clock.seconds() + deadline
-        while (await self._store.outbox_state()).pending_rows:
-            if self._wire is None or self._clock.seconds() >= until:
-                return False
-            self.wake()
-            await sleep(self._clock, 0.02)
+        try:
+            while (await self._store.outbox_state()).pending_rows:
+                if self._wire is None or self._clock.seconds() >= until:
+                    return False
+                self.wake()
+                await sleep(self._clock, DRAIN_POLL)
+        except StoreFailed:
+            return False
         return True
 
     # -------------------------------------------------------------- as the connection sees it
@@ -190,15 +194,16 @@ class OutboxPublisher:
                 return
             for batch in batches(rows):
                 await self._send(wire, batch)
-                self._sent = batch[-1].seq
             self._limit = max(1, min(BATCH_ROWS, READ_BYTES * len(rows) // sum(len(row.body) for row in rows)))
 
     async def _send(self, wire: Wire, rows: Sequence[OutboxRow]) -> None:
         if self._transactions and len(rows) > 1:
             await self._send_together(wire, rows)
+            self._sent = rows[-1].seq
         else:
             for row in rows:
                 _check(await wire.batch(self._commands(row)))
+                self._sent = row.seq
         if self._wait_for_replica and not await wire.call("WAIT", 1, WAIT_MS):
             self._log.warn("no replica confirmed events up to {seq} within {wait} ms", seq=rows[-1].seq, wait=WAIT_MS)
 

@@ -1,0 +1,293 @@
+"""Events on their way out: order, batches, repeats, holes that must not be, and what is dropped."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from stellarstack.errors import RedisRefused, RedisUnavailable
+from stellarstack.redis import publisher as publishers
+from stellarstack.redis.publisher import BATCH_BYTES, BATCH_ROWS, OutboxPublisher, batches
+from stellarstack.redis.wire import ReplyError
+from tests.redis_fakes import NODE, SILENT, MemoryOutbox, ScriptedRedis, row, settle
+
+SMALLER = Exception("ERR The ID specified in XADD is equal or smaller than the target stream top item")
+LOG = b"stellar:nodes:node_test1:events:log"
+
+
+def xadd(command: list[bytes]) -> Any:
+    """As Redis: 0-0 is never taken."""
+    return Exception("ERR The ID specified in XADD must be greater than 0-0") if b"0-0" in command else b"ok"
+
+
+class PublisherTests(SynchronousTestCase):
+    """A publisher on a scripted Redis, with an outbox in memory."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.store = MemoryOutbox()
+        self.resets: list[int] = []
+        self.publisher = self.make()
+
+    def make(self, **how: Any) -> OutboxPublisher:
+        return OutboxPublisher(
+            node_id=NODE, clock=self.clock, store=self.store, log_length=1000,
+            on_sequence_reset=self.resets.append, **how,
+        )  # fmt: skip
+
+    def connect(self, **replies: Any) -> Any:
+        self.redis = ScriptedRedis(self.clock, **{"XREVRANGE": [], "XADD": xadd, "PUBLISH": 1, **replies})
+
+        async def work() -> None:
+            await self.publisher.prepare(self.redis.wire)
+            await self.publisher.serve(self.redis.wire)
+
+        serving = Deferred.fromCoroutine(work())
+        self.redis.wire.when_lost().addCallback(lambda _: serving.cancel())
+        settle(self.clock)
+        self.addCleanup(serving.addErrback, lambda _: None)
+        self.addCleanup(self.redis.hang_up)
+        return serving
+
+    def logged(self) -> list[int]:
+        added = [command for command in self.redis.asked if command[0] == b"XADD" and b"0-0" not in command]
+        return [int(command[5].split(b"-")[0]) for command in added]
+
+    def test_one_row(self) -> None:
+        """A row is added to the log under its seq, trimmed about, and then published to each of its channels."""
+        self.store.rows = [row(7, "a", "b", body=b"{}")]
+        self.connect()
+        self.assertEqual(
+            self.redis.asked[-3:],
+            [
+                [b"XADD", LOG, b"MAXLEN", b"~", b"1000", b"7-0", b"event", b"{}"],
+                [b"PUBLISH", b"a", b"{}"],
+                [b"PUBLISH", b"b", b"{}"],
+            ],
+        )
+        self.assertEqual(self.store.delivered_seq, 7)
+
+    def test_wake(self) -> None:
+        """Rows that come later are sent when the publisher is woken; waking with nothing there sends nothing."""
+        self.connect()
+        self.publisher.wake()
+        self.publisher.wake()
+        settle(self.clock)
+        self.assertEqual(self.logged(), [])
+        self.store.add(3)
+        self.publisher.wake()
+        settle(self.clock)
+        self.assertEqual((self.logged(), self.store.delivered_seq), ([1, 2, 3], 3))
+
+    def test_many_rows(self) -> None:
+        """Many rows go in order in transactions of at most 500."""
+        self.store.add(1234)
+        self.connect()
+        settle(self.clock, 5000)
+        self.assertEqual(self.logged(), list(range(1, 1235)))
+        self.assertEqual(self.redis.names.count("MULTI"), 1 + 3)
+        self.assertEqual(self.store.delivered_seq, 1234)
+        self.assertLessEqual(self.store.most_asked, BATCH_ROWS)
+
+    def test_equal_or_smaller_counts_as_delivered(self) -> None:
+        """A row that is in the log already counts as delivered, alone and in a transaction."""
+        for count in (1, 5):
+            self.store.add(count)
+            self.connect(XADD=SMALLER)
+            self.assertEqual(self.store.delivered_seq, self.store.rows[-1].seq)
+            self.redis.hang_up()
+
+    def test_broken_off(self) -> None:
+        """Rows whose answer never came are sent again over the next connection, the first ones first."""
+        self.store.add(10)
+        self.connect(EXEC=deque([[], SILENT]))
+        self.redis.hang_up()
+        self.assertEqual(self.store.delivered_seq, 0)
+        self.connect()
+        self.assertEqual((self.logged(), self.store.delivered_seq), (list(range(1, 11)), 10))
+
+    def test_aborted_transaction_leaves_no_hole(self) -> None:
+        """When Redis takes none of a batch, nothing is marked, and all of it goes again after a delay."""
+        self.store.add(10)
+        abort = Exception("EXECABORT Transaction discarded because of previous errors.")
+        self.connect(EXEC=deque([[], abort]))
+        self.assertEqual(self.store.delivered_seq, 0)
+        del self.redis.replies["EXEC"]
+        self.clock.advance(0.2)
+        settle(self.clock, 100)
+        self.assertEqual(self.store.delivered_seq, 10)
+
+    def test_failed_row_holds_up_the_next(self) -> None:
+        """One at a time: when a row is not taken, none after it is sent."""
+        self.store.add(3)
+        self.connect(
+            MULTI=Exception("NOPERM no multi"), XADD=lambda c: xadd(c) if b"2-0" not in c else Exception("OOM")
+        )
+        self.assertEqual(self.logged(), [1, 2])
+        self.redis.replies["XADD"] = xadd
+        self.clock.advance(0.2)
+        settle(self.clock)
+        self.assertEqual(self.logged(), [1, 2, 2, 3])
+        self.assertEqual(self.store.delivered_seq, 3)
+
+    def test_wrong_server(self) -> None:
+        """A Redis that has become read-only is left, so that the primary is found anew."""
+        self.store.add(1)
+        self.failureResultOf(self.connect(XADD=lambda c: xadd(c) if b"0-0" in c else Exception("READONLY")), ReplyError)
+        self.assertIsNone(self.publisher.publish("c", b""))
+
+    def test_rights(self) -> None:
+        """A lack of rights is a refusal: to add, to read the log, to publish."""
+        self.failureResultOf(self.connect(XADD=Exception("NOPERM no xadd")), RedisRefused)
+        self.failureResultOf(self.connect(XREVRANGE=Exception("NOPERM no")), RedisRefused)
+        self.failureResultOf(self.connect(EXEC=Exception("NOPERM no exec")), RedisRefused)
+        self.store.add(2)
+        self.failureResultOf(self.connect(PUBLISH=Exception("NOPERM no channel")), RedisRefused)
+        self.assertEqual(self.store.delivered_seq, 0)
+
+    def test_log_ahead(self) -> None:
+        """A log that is ahead of our counter raises it and is told once; what waits goes above it."""
+        self.store.add(2)
+        self.connect(XREVRANGE=[[b"700-3", [b"event", b"{}"]]])
+        self.assertEqual((self.resets, self.logged()), ([700], [701, 702]))
+
+    def test_log_behind(self) -> None:
+        """A log that ends below what was delivered gets the missing rows again."""
+        self.store.add(9)
+        self.store.delivered_seq = 8
+        self.connect(XREVRANGE=[[b"5-0", []]])
+        self.assertEqual((self.store.rewound, self.logged()), ([5], [6, 7, 8, 9]))
+
+    def test_log_in_step(self) -> None:
+        """A log that ends between delivered and committed needs nothing."""
+        self.store.add(9)
+        self.store.delivered_seq = 3
+        self.connect(XREVRANGE=[[b"5-0", []]])
+        self.assertEqual((self.store.rewound, self.resets, self.logged()), ([], [], [4, 5, 6, 7, 8, 9]))
+
+    def test_k10_waits_for_a_replica(self) -> None:
+        """K10: with Sentinel WAIT 1 1000 comes after the rows and before they are marked; none answering is no stop."""
+        self.publisher = self.make(wait_for_replica=True)
+        self.store.add(2)
+        held = deque([SILENT])
+        self.connect(WAIT=held)
+        self.assertEqual(self.redis.asked[-1], [b"WAIT", b"1", b"1000"])
+        self.assertEqual(self.store.delivered_seq, 0)
+        self.redis.say(0)
+        settle(self.clock)
+        self.assertEqual(self.store.delivered_seq, 2)
+
+    def test_store_fails(self) -> None:
+        """While the store fails, nothing is sent twice, and it goes on once it works."""
+        self.connect()
+        self.store.failing = {"delivered"}
+        self.store.add(2)
+        self.publisher.wake()
+        settle(self.clock)
+        for _ in range(20):
+            self.clock.advance(0.1)
+        self.assertEqual((self.logged(), self.store.delivered_seq), ([1, 2], 0))
+        self.store.failing = {"outbox_after"}
+        for _ in range(20):
+            self.clock.advance(0.1)
+        self.assertEqual(self.store.delivered_seq, 2)
+        self.store.failing = set()
+        self.store.add(1)
+        for _ in range(50):
+            self.clock.advance(0.1)
+        self.assertEqual((self.logged(), self.store.delivered_seq), ([1, 2, 3], 3))
+
+    def test_big_rows_are_read_few_at_a_time(self) -> None:
+        """After big rows fewer are read at once, and more again after small ones."""
+        self.store.rows = [row(seq, body=b"x" * 200_000) for seq in range(1, 41)]
+        self.connect()
+        settle(self.clock, 500)
+        self.assertEqual(self.publisher._limit, 20)
+        self.store.add(40)
+        self.publisher.wake()
+        settle(self.clock, 500)
+        self.assertEqual(self.publisher._limit, BATCH_ROWS)
+        self.assertEqual(self.store.delivered_seq, 80)
+
+    @settings(max_examples=30, deadline=None)
+    @given(
+        st.lists(st.tuples(st.integers(0, 2 * BATCH_BYTES), st.integers(1, 3)), max_size=8),
+        st.sampled_from([0, 1, 499, 500, 501, 1100]),
+    )
+    def test_batches(self, shapes: list[tuple[int, int]], small: int) -> None:
+        """Batches hold all rows in order, and none is over its bounds unless a row alone is."""
+        rows = [row(n, *["c"] * channels, body=bytes(size) or b"x") for n, (size, channels) in enumerate(shapes, 1)]
+        rows += [row(seq) for seq in range(len(rows) + 1, len(rows) + 1 + small)]
+        cut = batches(rows)
+        self.assertEqual([one for batch in cut for one in batch], rows)
+        for batch in cut:
+            self.assertTrue(0 < len(batch) <= BATCH_ROWS)
+            cost = sum(len(one.body) * (1 + len(one.channels)) for one in batch)
+            self.assertTrue(len(batch) == 1 or cost <= BATCH_BYTES)
+
+    def test_transient(self) -> None:
+        """A transient event fires with its number of readers; dropped before a connection and after its end."""
+        self.assertIsNone(self.publisher.publish("c", b"x"))
+        self.connect(PUBLISH=3)
+        answer = self.publisher.publish("c", b"x")
+        assert answer is not None
+        settle(self.clock)
+        for _ in range(2):
+            self.assertEqual(self.successResultOf(Deferred.fromCoroutine(self._await(answer))), 3)
+        self.redis.wire.drop("gone")
+        self.assertIsNone(self.publisher.publish("c", b"x"))
+
+    async def _await(self, answer: Any) -> Any:
+        return await answer
+
+    def test_transient_unanswered(self) -> None:
+        """One that is broken off fails for who awaits it, is no unhandled error for who does not, and can be let go."""
+        self.connect(PUBLISH=SILENT)
+        answer, unobserved = self.publisher.publish("c", b"x"), self.publisher.publish("c", b"y")
+        awaited = Deferred.fromCoroutine(self._await(answer))
+        given_up = Deferred.fromCoroutine(self._await(answer))
+        given_up.addErrback(lambda _: None)
+        given_up.cancel()
+        self.redis.hang_up()
+        self.failureResultOf(awaited, RedisUnavailable)
+        self.failureResultOf(Deferred.fromCoroutine(self._await(answer)), RedisUnavailable)
+        del unobserved
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_transient_bounds(self) -> None:
+        """No more than so many, and so many bytes, are under way at once."""
+        self.patch(publishers, "MOST_IN_FLIGHT", 3)
+        self.connect(PUBLISH=SILENT)
+        taken = [self.publisher.publish("c", b"x") is not None for _ in range(5)]
+        self.assertEqual(taken, [True, True, True, False, False])
+        for _ in range(3):
+            self.redis.say(0)
+        self.assertIsNone(self.publisher.publish("c", bytes(publishers.MOST_BYTES_IN_FLIGHT + 1)))
+        self.assertIsNotNone(self.publisher.publish("c", b"x"))
+
+    def test_drained(self) -> None:
+        """`drained` waits for the outbox to be empty, for its deadline, and not at all without Redis or a store."""
+        drained = Deferred.fromCoroutine(self.publisher.drained(1))
+        self.assertTrue(self.successResultOf(drained))
+        self.store.add(2)
+        self.assertFalse(self.successResultOf(Deferred.fromCoroutine(self.publisher.drained(1))))
+        self.connect()
+        self.store.add(2)
+        drained = Deferred.fromCoroutine(self.publisher.drained(1))
+        settle(self.clock)
+        self.clock.advance(0.1)
+        self.assertTrue(self.successResultOf(drained))
+        self.redis.replies["XADD"] = SILENT
+        self.store.add(1)
+        drained = Deferred.fromCoroutine(self.publisher.drained(1))
+        for _ in range(60):
+            self.clock.advance(0.02)
+        self.assertFalse(self.successResultOf(drained))
+        self.store.failing = {"outbox_state"}
+        self.assertFalse(self.successResultOf(Deferred.fromCoroutine(self.publisher.drained(1))))
