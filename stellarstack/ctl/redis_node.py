@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+import ssl
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, TimeoutError
 from twisted.python.failure import Failure
 
-from stellarstack.config import Config
+from stellarstack.config import Config, TlsConfig
 from stellarstack.core.messages import commands_queue, events_log
 from stellarstack.core.redis_url import RedisKind, RedisUrl, parse_redis_url, unix_url
 from stellarstack.ctl.control import Refused
 from stellarstack.ctl.node import Told, envelope, rows
-from stellarstack.errors import TimedOut
 from stellarstack.redis.dial import Dialer, Login, RedisDialer
 from stellarstack.redis.wire import Wire
-from stellarstack.tasks import within
 
 # below the silence after which the connection counts as broken
 BLOCK_MS = 4000
@@ -105,16 +104,15 @@ class RedisNode:
             raise Refused(f"{kind} {event.get('status')}: {event.get('error')}")
         return event.get("result")
 
-    def _on_panel(self, use: Callable[[RedisPanel], Awaitable[_T]], timeout: float | None) -> _T:
+    def _on_panel(self, use: Callable[[RedisPanel], Coroutine[Any, Any, _T]], timeout: float | None) -> _T:
         async def work(reactor: Any) -> _T:
             wire = await dialer(reactor, self._config, self._url).dial()
             try:
-                using = use(RedisPanel(wire, self._node_id))
-                if timeout is None:
-                    return await using
-                return await within(reactor, timeout, f"the wait for {self._node_id}", using)
-            except TimedOut as error:
-                raise Refused(f"{error}; it will not run the command any more unless it has begun it") from None
+                using = Deferred.fromCoroutine(use(RedisPanel(wire, self._node_id)))
+                return await (using if timeout is None else using.addTimeout(timeout, reactor))
+            except TimeoutError:
+                told = f"{self._node_id} did not answer within {timeout:g} s"
+                raise Refused(f"{told}; it will not run the command any more unless it has begun it") from None
             finally:
                 wire.drop("done")
 
@@ -164,7 +162,6 @@ def reachable_url(config: Config, text: str | None = None) -> RedisUrl:
 
 
 def _tls(config: Config, host: str) -> Any:
-    from OpenSSL import SSL, crypto
     from twisted.internet.ssl import (
         Certificate,
         PrivateCertificate,
@@ -174,21 +171,30 @@ def _tls(config: Config, host: str) -> Any:
     )
 
     files = config.tls
-    try:
-        trust = platformTrust()
-        if files.ca is not None:
-            blocks = files.ca.read_bytes().split(b"-----END CERTIFICATE-----")[:-1]
-            trust = trustRootFromCertificates(
-                [Certificate.loadPEM(block + b"-----END CERTIFICATE-----\n") for block in blocks]
-            )
-        own = None
-        if files.certificate is not None and files.key is not None:
-            own = PrivateCertificate.loadPEM(files.key.read_bytes() + files.certificate.read_bytes())
-    except OSError as error:
-        raise Refused(f"{error.filename}: {error.strerror}") from None
-    except (SSL.Error, crypto.Error):
-        raise Refused("[tls]: certificate, key or ca is no good PEM file") from None
+    _check_tls_files(files)
+    trust = platformTrust()
+    if files.ca is not None:
+        blocks = files.ca.read_bytes().split(b"-----END CERTIFICATE-----")[:-1]
+        found = [Certificate.loadPEM(block + b"-----END CERTIFICATE-----\n") for block in blocks]
+        trust = trustRootFromCertificates(found)
+    own = None
+    if files.certificate is not None and files.key is not None:
+        own = PrivateCertificate.loadPEM(files.key.read_bytes() + files.certificate.read_bytes())
     return optionsForClientTLS(host, trustRoot=trust, clientCertificate=own)
+
+
+def _check_tls_files(files: TlsConfig) -> None:
+    """Raises Refused, naming the file that cannot be used."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        if files.ca is not None:
+            context.load_verify_locations(files.ca)
+        if files.certificate is not None:
+            context.load_cert_chain(files.certificate, files.key)
+    except ssl.SSLError as error:
+        raise Refused(f"[tls]: certificate, key or ca is no good PEM file ({error.reason or 'unreadable'})") from None
+    except OSError as error:
+        raise Refused(f"[tls]: certificate, key or ca: {error.strerror}") from None
 
 
 def _event(entry: Any) -> dict[str, Any]:

@@ -87,7 +87,9 @@ class TestThroughRedis(SynchronousTestCase):
 
     def test_nobody(self) -> None:
         """A node that does not answer, a password that is wrong and a Redis that is not there are told apart."""
-        self.assertIn("did not end within 0.2 s", self.stellarctl("--timeout", "0.2", "server", "start", "s", status=1))
+        self.assertIn(
+            "did not answer within 0.2 s", self.stellarctl("--timeout", "0.2", "server", "start", "s", status=1)
+        )
         self.config.write_text(f'[node]\nid = "{NODE}"\napi_token = "wrong-canary"\n')
         told = self.stellarctl("server", "list", status=1)
         self.assertNotIn("canary", told)
