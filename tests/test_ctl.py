@@ -179,14 +179,20 @@ class TestServers(CtlCase):
         before = (
             {"type": "deployment.progress", "step": "pulling_image", "progress": 40},
             {"type": "install.output", "data": "one\ntwo\x1b[2J"},
+            {"type": "server.status", "status": "starting"},
         )
         self.command({"result": {}}, "server", "create", "s", "-b", "x", before=before)
-        self.assertEqual(self.err.getvalue(), "pulling_image 40 %\n  one\n  two [2J\n")
+        self.assertEqual(self.err.getvalue(), "pulling_image 40 %\n  one\n  two [2J\nstarting\n")
 
     def test_daemon_dies(self) -> None:
         """A daemon that ends before the result is told as such."""
         self.daemon({"POST /v1/commands": (200, ({"type": "command.ack"},))})
         self.assertIn("ended before the result", str(self.assertRaises(Refused, self.ctl, "server", "start", "s")))
+        self.doCleanups()
+        last = {"error": {"code": "unavailable", "message": "the daemon stops"}}
+        self.daemon({"POST /v1/commands": (200, ({"type": "command.ack"}, last))})
+        error = self.assertRaises(Refused, self.ctl, "server", "start", "s")
+        self.assertEqual(str(error), "unavailable: the daemon stops")
 
 
 class TestOtherWords(CtlCase):
@@ -228,9 +234,9 @@ class TestOtherWords(CtlCase):
         """New events, a line each or JSON; the past is Redis' business."""
         event = {"type": "server.status", "serverId": "s", "status": "running", "timestamp": 1.5, "seq": 3, "x": [1]}
         self.daemon({"GET /v1/events": (200, (event,))})
-        self.ctl("events", "-f")
+        self.assertIn("ended the stream", str(self.assertRaises(Refused, self.ctl, "events", "-f")))
         self.assertIn("server.status        s                status=running x=[1]", self.out.getvalue())
-        self.ctl("events", "-f", "--json")
+        self.assertRaises(Refused, self.ctl, "events", "-f", "--json")
         self.assertEqual(json.loads(self.out.getvalue().splitlines()[-1]), event)
         self.assertIn("add -f", str(self.assertRaises(Refused, self.ctl, "events")))
 

@@ -223,6 +223,8 @@ class Control:
         if event.get("type") == "deployment.progress":
             done = f" {event['progress']} %" if event.get("progress") is not None else ""
             self._err.write(f"{output.plain(event.get('step'))}{done}\n")
+        elif event.get("type") == "server.status":
+            self._err.write(f"{output.plain(event.get('status'))}\n")
         elif event.get("type") == "install.output":
             self._err.write("".join(f"  {output.plain(line, 200)}\n" for line in str(event.get("data")).splitlines()))
 

@@ -43,6 +43,7 @@ class ControlNode:
         for event in self._control.lines("POST", "/v1/commands", envelope, timeout):
             if event.get("type") == "command.result" and event.get("commandId") in (envelope.get("id"), None):
                 return event
+            _check_stream(event)
             told(event)
         raise Refused("the daemon ended before the result; the command is in its journal and will be answered later")
 
@@ -56,7 +57,16 @@ class ControlNode:
         if not follow:
             raise Refused("the control socket tells new events only: add -f, or read the node's log with --redis")
         for event in self._control.lines("GET", "/v1/events"):
+            _check_stream(event)
             told(event)
+        raise Refused("the daemon ended the stream")
+
+
+def _check_stream(event: Mapping[str, Any]) -> None:
+    """The last line of a stream that the daemon gives up says why."""
+    error = event.get("error")
+    if isinstance(error, dict) and event.get("type") in (None, "stream.dropped", "stream.ended"):
+        raise Refused(f"{error.get('code')}: {error.get('message')}", str(error.get("code")))
 
 
 def rows(answer: Any) -> list[dict[str, Any]]:
