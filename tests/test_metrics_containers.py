@@ -9,7 +9,9 @@ from typing import Any, cast
 
 from twisted.internet import reactor as _installed  # noqa: F401  # its descriptors are there before any are counted
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from stellarstack.core.messages import Json
@@ -327,3 +329,41 @@ class BellTests(SynchronousTestCase):
         self.assertEqual(reactor.readers, [])
         bell.doRead()
         self.assertEqual(bell.fileno(), -1)
+
+    def test_no_control_file(self) -> None:
+        """A v1 container that goes before its bell is hung is an error, and leaves no descriptor (K29)."""
+        host = RecordedHost(Path(self.mktemp()), 1)
+        host.add(7)
+        cgroup = Cgroups(host.proc).open(7)
+        self.addCleanup(cgroup.close)
+        host.file(7, "cgroup.event_control").parent.rename(Path(self.mktemp()))
+        bell = OomBell(reactor=cast(Any, InlineReactor()))
+        before = open_files()
+        self.assertRaises(OSError, bell.watch, cgroup, lambda: None)
+        self.assertEqual(open_files(), before)
+
+    def test_failing_ring(self) -> None:
+        """A listener that fails is logged and does not cost the others their ring; the end of it all lets go (K29)."""
+        host = RecordedHost(Path(self.mktemp()), 1)
+        reactor = InlineReactor()
+        bell = OomBell(reactor=cast(Any, reactor))
+        rung: list[int] = []
+
+        def bug() -> None:
+            raise ZeroDivisionError
+
+        before = open_files()
+        cgroups = []
+        for pid, ring in ((7, bug), (8, lambda: rung.append(8))):
+            host.add(pid)
+            cgroups.append(Cgroups(host.proc).open(pid))
+            bell.watch(cgroups[-1], ring)
+            os.eventfd_write(int(host.file(pid, "cgroup.event_control").read_text().split()[0]), 1)
+        reactor.readers[0].doRead()
+        self.assertEqual(rung, [8])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertEqual(bell.logPrefix(), "oom")
+        bell.connectionLost(Failure(ConnectionDone()))
+        for cgroup in cgroups:
+            cgroup.close()
+        self.assertEqual((reactor.readers, open_files()), ([], before))

@@ -9,7 +9,7 @@ from typing import Any, cast
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from stellarstack.metrics.host import HostProbe, CpuMeter, counted_interfaces
+from stellarstack.metrics.host import CpuMeter, HostProbe, counted_interfaces
 from tests.inline_threads import InlineReactor
 
 
