@@ -144,7 +144,7 @@ class StoreMachine(RuleBasedStateMachine):
         pending = [row.seq for row in self.pending()]
         target = self.model.last + ahead
         run(self.database, lambda db: db.outbox.raise_sequence(target))
-        if ahead > 0:
+        if target > self.model.delivered:
             moved = {target + n: self.model.events.get(seq, "") for n, seq in enumerate(pending, 1)}
             self.model.events.update(moved)
             self.model.last, self.model.delivered = target + len(pending), target

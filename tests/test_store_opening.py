@@ -44,19 +44,19 @@ class OpeningCase(SynchronousTestCase):
     def filled(self, count: int = 50) -> Database:
         """An open database with something in every table, more events than one page holds."""
         database = self.reopen()
-        for n in range(count):
-            run(database, partial(self.fill_one, n))
-        run(database, lambda db: db.shelf.put_value("drain", {"on": True}))
-        run(database, lambda db: db.shelf.deny("jti1", self.time + 100))
-        run(database, lambda db: db.outbox.append([status(text="y" * 300, n=n) for n in range(count)]))
-        run(database, lambda db: db.outbox.delivered(10))
+        run(database, partial(self.fill, count))
         return database
 
-    def fill_one(self, n: int, database: Database) -> None:
-        database.shelf.put_server(f"s{n}", {"name": "x" * 500, "n": n})
-        database.journal.accept(command(f"c{n}", n=n), ack(f"c{n}"))
-        if n % 2 == 0:
-            database.journal.finish(f"c{n}", result(f"c{n}", status="succeeded"))
+    def fill(self, count: int, database: Database) -> None:
+        for n in range(count):
+            database.shelf.put_server(f"s{n}", {"name": "x" * 500, "n": n})
+            database.journal.accept(command(f"c{n}", n=n), ack(f"c{n}"))
+            if n % 2 == 0:
+                database.journal.finish(f"c{n}", result(f"c{n}", status="succeeded"))
+        database.shelf.put_value("drain", {"on": True})
+        database.shelf.deny("jti1", self.time + 100)
+        database.outbox.append([status(text="y" * 300, n=n) for n in range(count)])
+        database.outbox.delivered(10)
 
     def crash(self, database: Database) -> None:
         """Leaves the file as a `kill -9` does: the -wal stays."""
@@ -242,7 +242,7 @@ class DamagedFileTests(OpeningCase):
         self.filled().close()
         good = self.path.read_bytes()
         dice = random.Random(16)
-        for _ in range(40):
+        for _ in range(25):
             bad = bytearray(good)
             for _ in range(dice.choice((1, 20, 500))):
                 bad[dice.randrange(len(bad))] ^= dice.randrange(1, 256)

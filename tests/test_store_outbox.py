@@ -326,11 +326,22 @@ class RaiseTests(OutboxCase):
         self.assertEqual(self.append(status())[0].seq, 5131)
         self.assert_counted()
 
+    def test_among_our_pending(self) -> None:
+        """K16: a stream that reaches into our numbers, with events that are not ours, moves the pending ones above."""
+        rows = self.append(*(status(n=n) for n in range(90)))
+        self.delivered(10)
+        self.raise_sequence(30)
+        found = self.after()
+        self.assertEqual([row.seq for row in found], list(range(31, 111)))
+        self.assertEqual([row.event_id for row in found], [row.event_id for row in rows[10:]])
+        self.assert_counted()
+
     def test_below_our_counter(self) -> None:
-        """A number that we have passed already changes nothing."""
+        """A number up to which all was delivered changes nothing."""
         self.append(*(status(n=n) for n in range(5)))
+        self.delivered(4)
         before = self.state
-        self.raise_sequence(5)
+        self.raise_sequence(4)
         self.raise_sequence(3)
         self.assertEqual(self.state, before)
 

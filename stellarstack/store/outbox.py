@@ -9,7 +9,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, lru_cache
 from uuid import uuid4
 
 from stellarstack.config import LimitsConfig
@@ -31,6 +31,8 @@ PRUNE_FROM, PRUNE_MOST = 500, 2000
 
 _RANKS = {"console.audit": 1, "server.status": 2}
 _SELECT = "SELECT seq, event_id, type, channels, body FROM outbox WHERE seq > ? ORDER BY seq LIMIT ?"
+# Above any number that is in use; not a number that is ever told.
+_FAR = 2**62
 _EXTENT = "SELECT COUNT(*), COALESCE(SUM(size), 0) FROM outbox WHERE seq > ? AND seq <= ?"
 
 
@@ -56,9 +58,7 @@ class Outbox:
 
     def after(self, seq: int, limit: int) -> list[OutboxRow]:
         """Undelivered rows above `seq`. From now on they are taken for being on their way."""
-        found = self._connection.execute(_SELECT, (max(seq, self.counters.delivered_seq), limit))
-        rows = [OutboxRow(n, event_id, kind, bytes(body), tuple(json.loads(channels)))
-                for n, event_id, kind, channels, body in found]  # fmt: skip
+        rows = self._select(max(seq, self.counters.delivered_seq), limit)
         if rows and rows[-1].seq > self.counters.handed_seq:
             # Somewhat ahead, so that not every round of the publisher needs a commit.
             self.counters = replace(self.counters, handed_seq=rows[-1].seq + self._slack)
@@ -85,14 +85,18 @@ class Outbox:
         )  # fmt: skip
 
     def raise_sequence(self, seq: int) -> None:
-        """Goes on above `seq`; undelivered rows get new numbers there, without gaps. Below `last_seq`: nothing."""
+        """Numbers up to `seq` are somebody else's: undelivered rows move above it, without gaps. Nothing to do where
+        all up to `seq` are ours and delivered.
+        """
         counters = self.counters
-        if seq <= counters.last_seq:
+        if seq <= counters.delivered_seq:
             return
         self.counters = replace(
             counters, last_seq=seq, delivered_seq=seq, handed_seq=seq, pending_rows=0, pending_bytes=0, dropped=None
         )
-        for rows in self._slices(counters.delivered_seq, counters.last_seq):
+        # First all go far away, so that no new number meets an old one.
+        self._connection.execute("UPDATE outbox SET seq = seq + ? WHERE seq > ?", (_FAR, counters.delivered_seq))
+        for rows in self._slices(_FAR):
             first = self.counters.last_seq + 1
             self._insert([_renumbered(row, number) for number, row in enumerate(rows, first)])
             self._connection.execute("DELETE FROM outbox WHERE seq >= ? AND seq <= ?", (rows[0].seq, rows[-1].seq))
@@ -171,15 +175,17 @@ class Outbox:
         rows, size = self._connection.execute(_EXTENT, (above, up_to)).fetchone()
         return int(rows), int(size)
 
-    def _slices(self, above: int, up_to: int) -> Iterator[list[OutboxRow]]:
-        while above < up_to:
-            found = self._connection.execute(_SELECT, (above, ROWS_PER_STATEMENT)).fetchall()
-            rows = [OutboxRow(n, event_id, kind, bytes(body), tuple(json.loads(channels)))
-                    for n, event_id, kind, channels, body in found if n <= up_to]  # fmt: skip
-            if not rows:
-                return
+    def _slices(self, above: int) -> Iterator[list[OutboxRow]]:
+        while rows := self._select(above, ROWS_PER_STATEMENT):
             above = rows[-1].seq
             yield rows
+
+    def _select(self, above: int, limit: int) -> list[OutboxRow]:
+        found = self._connection.execute(_SELECT, (above, limit))
+        return [
+            OutboxRow(seq, event_id, kind, bytes(body), tuple(json.loads(channels)))
+            for seq, event_id, kind, channels, body in found
+        ]
 
     # ------------------------------------------------------------- the bound
 
@@ -259,8 +265,13 @@ def _insert_statement(rows: int) -> str:
 
 
 def _columns(row: OutboxRow) -> tuple[object, ...]:
-    channels = json.dumps(row.channels)
-    return (row.seq, row.event_id, row.type, _RANKS.get(row.type), len(row.body), channels, row.body)
+    rank = _RANKS.get(row.type)
+    return (row.seq, row.event_id, row.type, rank, len(row.body), _channels_text(row.channels), row.body)
+
+
+@lru_cache(maxsize=1024)
+def _channels_text(channels: tuple[str, ...]) -> str:
+    return json.dumps(channels)
 
 
 def _renumbered(row: OutboxRow, seq: int) -> OutboxRow:

@@ -168,6 +168,7 @@ class Writer:
     def _give_up(self, database: Database) -> None:
         """The file is damaged: the next call opens it again, which sets it aside."""
         self._database, self._suspect = None, True
+        self._fault = StoreFailed("the database file is damaged; it is being replaced")
         self._open_after = monotonic() + REOPEN_SECONDS if self._damaged_lately() else 0.0
         database.abandon()
 
