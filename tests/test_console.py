@@ -396,7 +396,7 @@ class FanOutTests(ConsoleCase):
         frames: list[bytes] = []
         for _ in range(2):
             wire = self.view()
-            wire.write = frames.append  # type: ignore[method-assign]
+            wire.write = frames.append  # type: ignore[method-assign, assignment]
         self.say("one\n")
         self.assertIs(frames[0], frames[1])
 
