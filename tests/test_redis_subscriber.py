@@ -11,9 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from stellarstack.core.messages import Origin
-from stellarstack.redis import subscriber as subscribers
 from stellarstack.redis.letterbox import Letterbox
-from stellarstack.redis.subscriber import Subscriber
+from stellarstack.redis.subscriber import MOST_UNANSWERED, Subscriber
 from tests.redis_fakes import NODE, RecordingIntake, ScriptedRedis, settle
 
 
@@ -57,16 +56,15 @@ class SubscriberTests(SynchronousTestCase):
 
     def test_backpressure(self) -> None:
         """With too many unanswered nothing more is read, until half of them are."""
-        self.patch(subscribers, "MOST_UNANSWERED", 10)
         held = self.hold()
-        self.publish(*[b"x"] * 9)
+        self.publish(*[b"x"] * (MOST_UNANSWERED - 1))
         self.assertEqual(self.redis.transport.producerState, "producing")
         self.publish(b"x", b"y")
         self.assertEqual(self.redis.transport.producerState, "paused")
-        for number in range(5):
-            held[number].callback(None)
+        for one in held[: MOST_UNANSWERED // 2]:
+            one.callback(None)
         self.assertEqual(self.redis.transport.producerState, "paused")
-        held[5].callback(None)
+        held[MOST_UNANSWERED // 2].callback(None)
         self.assertEqual(self.redis.transport.producerState, "producing")
 
     def test_k13_flood_of_bad_messages(self) -> None:

@@ -31,6 +31,8 @@ LONGEST_SOCKET = 107
 class EmbeddedRedis:
     """Keeps one Valkey running until `stop`. `url` is what the link dials; it is there a moment after `start`.
 
+    `running`: it answers; else `problem` says why not, in one line.
+
     `password` is asked of everybody where a `port` is open; with the socket alone its mode 0600 is the guard.
     """
 
@@ -50,6 +52,7 @@ class EmbeddedRedis:
         self._child: ValkeyProcess | None = None
         self._pid = 0
         self.running = False
+        self.problem = ""
 
     @property
     def url(self) -> RedisUrl:
@@ -77,6 +80,7 @@ class EmbeddedRedis:
             if self._child is not None and self._child.story:
                 reason = self._child.story
             self.running = False
+            self.problem = reason
             failures = 1 if self._reactor.seconds() - began > STEADY_AFTER else failures + 1
             delay = delay_before(failures, self._jitter())
             self._log.warn("{reason}; again in {delay:.1f} s", reason=reason, delay=delay)
@@ -87,7 +91,7 @@ class EmbeddedRedis:
         wire = await self._reach()
         try:
             await within(self._reactor, GREET_TIMEOUT, "comparing its settings", self._align(wire))
-            self.running = True
+            self.running, self.problem = True, ""
             self._log.info("the embedded Redis runs as process {pid}", pid=self._pid)
             return str(await wire.when_lost())
         finally:

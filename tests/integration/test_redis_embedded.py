@@ -10,6 +10,7 @@ from tempfile import mkdtemp
 from typing import Any
 
 from twisted.internet import reactor
+from twisted.internet.protocol import Factory
 from twisted.trial.unittest import TestCase
 
 from stellarstack.errors import ConfigError, RedisRefused
@@ -146,6 +147,48 @@ class EmbeddedRedisTests(TestCase):
         assert not embedded.running
         await embedded.stop()
         assert other.ask()("PING") == b"PONG"
+
+    async def test_one_that_does_not_end_is_killed(self) -> None:
+        """One that does not follow SIGTERM within 5 s is ended by SIGKILL."""
+        embedded = await self.started()
+        pid = self.pid()
+        os.kill(pid, signal.SIGSTOP)
+        await embedded.stop()
+        assert not alive(pid)
+
+    async def test_folder_that_cannot_be_made(self) -> None:
+        """A folder that cannot be made is told in the log and tried again, until it can."""
+        (self.folder / "redis").write_text("in the way")
+        embedded = self.make()
+        embedded.start()
+        began = clock.seconds()
+        await until(lambda: clock.seconds() > began + 0.5, "some attempts")
+        assert not embedded.running
+        (self.folder / "redis").unlink()
+        await until(lambda: embedded.running, "the start")
+
+    async def test_port_in_use(self) -> None:
+        """A port that somebody holds is told in Valkey's own words, and it starts once the port is free."""
+        port = clock.listenTCP(self.port, Factory(), interface="127.0.0.1")
+        embedded = self.make(port=True)
+        embedded.start()
+        await until(lambda: embedded.problem, "the story")
+        assert "has ended" in embedded.problem
+        assert not embedded.running
+        await port.stopListening()
+        await until(lambda: embedded.running, "the start")
+        assert embedded.problem == ""
+
+    async def test_stop_before_it_answers(self) -> None:
+        """A stop at any moment of the start leaves no process behind."""
+        for moment in (0, 0.005, 0.02, 0.04, 0.08):
+            embedded = self.make()
+            embedded.start()
+            began = clock.seconds()
+            await until(lambda since=began + moment: clock.seconds() >= since, "the moment")  # type: ignore[misc]
+            await embedded.stop()
+            assert not alive(embedded._pid)
+            assert ValkeyConfig(self.socket, self.folder / "redis").left_over() == 0
 
     async def test_wrong_token_is_refused(self) -> None:
         """Who speaks to it with another token is refused, never let in."""
