@@ -90,7 +90,7 @@ def decode(
 
 def peek(raw: bytes, error: StellarError) -> RefusedMessage:
     """A refusal for `error` that names what the envelope in `raw` says it is, as far as that can be read."""
-    return _refuse_as(_read(raw), error)
+    return refusal_of(_read(raw), error)
 
 
 def strict_object(text: str) -> dict[str, Json]:
@@ -126,7 +126,7 @@ def _read(raw: bytes) -> dict[str, Json] | RefusedMessage:
     try:
         return strict_object(text)
     except Flaw as flaw:
-        return _refuse_as(_loose_object(text), InvalidCommand(f"the message cannot be taken: {flaw}"))
+        return refusal_of(_loose_object(text), InvalidCommand(f"the message cannot be taken: {flaw}"))
     except (ValueError, RecursionError):
         return RefusedMessage(InvalidCommand("the message is no JSON object"))
 
@@ -227,7 +227,7 @@ def _envelope(
 ) -> Envelope | RefusedMessage:
     named = body.get("id") is not None
     if named and _id_of(body) is None:
-        return _refuse_as(body, InvalidCommand(f"`id` must be a string of 1 to {MAX_ID} printable characters"))
+        return refusal_of(body, InvalidCommand(f"`id` must be a string of 1 to {MAX_ID} printable characters"))
     try:
         kind = _type(body)
         if not named and entry_id is not None:
@@ -236,7 +236,7 @@ def _envelope(
         timestamp, expires_at = _time(body, "timestamp"), _time(body, "expiresAt")
         node_id = _node_id(body)
     except StellarError as error:
-        return _refuse_as(body, error)
+        return refusal_of(body, error)
     command = Command(
         id=_id_of(body) or make_id(), type=kind, payload=payload, origin=origin, server_id=server_id_of(payload),
         timestamp=timestamp, expires_at=expires_at,
@@ -252,7 +252,8 @@ def _signed(body: dict[str, Json]) -> SignedEnvelope | RefusedMessage:
     return peek(signed.encode("utf-8"), error) if isinstance(signed, str) else RefusedMessage(error)
 
 
-def _refuse_as(body: dict[str, Json] | RefusedMessage, error: StellarError) -> RefusedMessage:
+def refusal_of(body: dict[str, Json] | RefusedMessage, error: StellarError) -> RefusedMessage:
+    """A refusal for `error` that names what `body` says it is."""
     if isinstance(body, RefusedMessage):
         return RefusedMessage(error, body.command_id, body.command, body.server_id)
     kind, payload = body.get("type"), body.get("payload")
