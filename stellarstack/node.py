@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from random import random
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
 from stellarstack import __version__
-from stellarstack.api.websocket import ConsoleEndpoint
-from stellarstack.auth.secrets import read_or_make_secret
 from stellarstack.auth.signing import CommandAuthority
-from stellarstack.auth.token import ConsoleTokens
+from stellarstack.auth.tls import TlsContexts
 from stellarstack.bus import Bus
 from stellarstack.config import Config
 from stellarstack.connectivity import Connectivity
@@ -27,23 +22,20 @@ from stellarstack.core.events import command_failed, node_alert, node_status, se
 from stellarstack.core.messages import Json
 from stellarstack.core.node_lifecycle import NodeLifecycle, NodeState
 from stellarstack.core.records import record_from
-from stellarstack.core.redis_url import RedisKind, parse_redis_url
-from stellarstack.core.requests import ConsoleRevoke, NodeShutdown, Request
+from stellarstack.core.requests import NodeShutdown, Request
 from stellarstack.core.server_lifecycle import Transition
 from stellarstack.docker.engine import DockerEngine
-from stellarstack.errors import StellarError, TimedOut
-from stellarstack.facts import NodeFacts
+from stellarstack.doors import Doors, Rooms
+from stellarstack.errors import StellarError, StoreFailed, TimedOut
+from stellarstack.facts import NodeFacts, Sources, boot_id
 from stellarstack.heartbeat import Heartbeat, Vitals
+from stellarstack.interfaces import JournalEntry
 from stellarstack.metrics.cgroup import Cgroups
 from stellarstack.metrics.containers import ContainerSampler, Instruments
 from stellarstack.metrics.disk import DiskMeter
 from stellarstack.metrics.host import HostProbe
 from stellarstack.metrics.oom import OomBell
 from stellarstack.notify import ServiceNotifier
-from stellarstack.redis.dial import Login, RedisDialer
-from stellarstack.redis.embedded import EmbeddedRedis
-from stellarstack.redis.link import RedisLink
-from stellarstack.redis.publisher import OutboxPublisher
 from stellarstack.servers.blueprints import BlueprintShelf
 from stellarstack.servers.create import Arrivals
 from stellarstack.servers.dispatch import Dispatch
@@ -55,15 +47,16 @@ from stellarstack.servers.resume import sort_out
 from stellarstack.servers.server import Server
 from stellarstack.servers.subnets import SubnetPool
 from stellarstack.servers.surroundings import Surroundings
+from stellarstack.servers.threads import ReactorThreads
 from stellarstack.stages import Stage
 from stellarstack.statefolder import StateFolder, make_folder, remove_leftovers
 from stellarstack.store.sqlite_store import SqliteStore
-from stellarstack.tasks import Tasks, within
+from stellarstack.tasks import Tasks, sleep, within
+from stellarstack.telephone import Telephone
 
-P = ParamSpec("P")
-T = TypeVar("T")
 DRAINING_KEY = "node.draining"
 BOOT_KEY = "host.boot"
+STORE_RETRY = 2.0  # seconds
 FIRST_LOOK = 5.0  # seconds that the start waits for the engine's first word
 
 
@@ -77,13 +70,17 @@ class Node:
         self._folder = folder
         self._reactor = reactor
         self._now = time.time
-        self._started = time.time()
         self._tasks = Tasks()
         self._end: Callable[[], None] = lambda: None
+        self._threads = ReactorThreads(reactor)
+        self._looked: Deferred[None] = Deferred()  # fires at the engine's first word, good or bad
+        self._unfinished: Sequence[JournalEntry] = ()
+        self._rebooted = False
         self._issues: list[tuple[str, str, str]] = []
         self.node_id = config.node.id or ""
         self._make_folders()
         self._notifier = ServiceNotifier(environ=os.environ, clock=reactor, pid=os.getpid())
+        self._tls = TlsContexts(config.tls)
         self._lifecycle = NodeLifecycle(changed=self._state_changed)
         self._store = SqliteStore(
             path=config.database_path, node_id=self.node_id, reactor=reactor, limits=config.limits,
@@ -126,27 +123,22 @@ class Node:
         config, reactor = self._config, self._reactor
         self._household = Household(draining=lambda: self._lifecycle.draining, on_end=self._process_ended)
         subnets = SubnetPool(
-            engine=self._engine, pool=config.docker.network_pool, threads=_in_thread, held=self._household.subnets
+            engine=self._engine, pool=config.docker.network_pool, threads=self._threads, held=self._household.subnets
         )
         profile = config.docker.seccomp_profile
         self._around = Surroundings(
             node_id=self.node_id, engine=self._engine, store=self._store, bus=self._bus, consoles=self._consoles,
             gauges=self._sampler, subnets=subnets, docker=config.docker, servers_root=config.servers_path,
-            state_root=config.paths.state, clock=reactor, now=self._now, tasks=self._tasks, threads=_in_thread,
+            state_root=config.paths.state, clock=reactor, now=self._now, tasks=self._tasks, threads=self._threads,
             seccomp=profile.read_text() if profile is not None else None,
         )  # fmt: skip
-        shelf = BlueprintShelf(config.blueprints_path, _in_thread)
-        self._facts = NodeFacts(
-            node_id=config.node.id, state=lambda: self._lifecycle.state.value, started=self._started, now=self._now,
-            figures=self._probe.figures, outbox=self._store.outbox_state,
-            engine=lambda: self._keeper.engine_version, servers=self._household,
-        )  # fmt: skip
+        shelf = BlueprintShelf(config.blueprints_path, self._threads)
         operations = Operations(
             household=self._household,
             arrivals=Arrivals(household=self._household, around=self._around, shelf=shelf),
             around=self._around,
-            node_info=self._facts,
-            revoke=self._revoke,
+            node_info=lambda: self._facts.info(),
+            revoke=lambda request: self._doors.revoke(request),
             queue=lambda *work: self._dispatch.add_internal(*work),
         )
         self._dispatch = Dispatch(
@@ -169,30 +161,15 @@ class Node:
         )  # fmt: skip
 
     def _make_redis(self) -> None:
-        config, token = self._config, self._config.node.api_token
-        secret = token.reveal() if token is not None else None
-        url = parse_redis_url(config.redis.url.reveal(), require_tls=config.redis.require_tls)
-        self._embedded: EmbeddedRedis | None = None
-        if url.kind is RedisKind.EMBEDDED:
-            self._embedded = EmbeddedRedis(
-                reactor=self._reactor, socket=config.embedded_socket, directory=config.paths.state / "redis",
-                port=config.redis.embedded_port, password=secret,
-            )  # fmt: skip
-            url = self._embedded.url
-        if url.plaintext:
-            self._issues.append(("warning", "redis_plaintext", f"{url} is not encrypted; use rediss://"))
-        dialer = RedisDialer(
-            reactor=self._reactor, url=url, login=Login(config.node.id, secret), tls=self._tls_to_redis(),
-            require_tls=config.redis.require_tls,
+        config = self._config
+        self._telephone = Telephone(
+            config=config, tls=self._tls, store=self._store, intake=self._intake, reactor=self._reactor,
+            changed=self._redis_changed, sequence_reset=self._sequence_reset,
         )  # fmt: skip
-        self._publisher = OutboxPublisher(
-            node_id=self.node_id, clock=self._reactor, store=self._store, log_length=config.redis.events_log_maxlen,
-            on_sequence_reset=self._sequence_reset, wait_for_replica=url.kind is RedisKind.SENTINEL, jitter=random,
-        )  # fmt: skip
-        self._link = RedisLink(
-            clock=self._reactor, dialer=dialer, node_id=self.node_id, publisher=self._publisher, intake=self._intake,
-            on_change=self._redis_changed,
-        )  # fmt: skip
+        self._publisher, self._link = self._telephone.publisher, self._telephone.link
+        if self._telephone.plaintext is not None:
+            text = f"{self._telephone.plaintext} is not encrypted; use rediss://"
+            self._issues.append(("warning", "redis_plaintext", text))
         self._heartbeat = Heartbeat(
             node_id=self.node_id, version=__version__, publisher=self._publisher, lifecycle=self._lifecycle,
             config=config.heartbeat, clock=self._reactor, now=self._now,
@@ -203,42 +180,32 @@ class Node:
             ),
         )  # fmt: skip
         self._connectivity = Connectivity(
-            lifecycle=self._lifecycle, greet=self._heartbeat.beat_now, retry_redis=lambda: None,
+            lifecycle=self._lifecycle, greet=self._heartbeat.beat_now, retry_redis=self._link.retry,
             retry_docker=self._keeper.hurry, config=config.heartbeat, clock=self._reactor,
         )  # fmt: skip
 
-    def _tls_to_redis(self) -> None:
-        return None
-
     def _make_doors(self) -> None:
-        config = self._config
-        self._tokens = ConsoleTokens(
-            node_id=config.node.id, auth=config.auth, secret=read_or_make_secret(config.paths.state / "jwt_secret"),
-            store=self._store, now=self._now,
+        probe = HostProbe(path=self._config.paths.state, reactor=self._reactor)  # its own interval, not the heartbeat's
+        self._facts = NodeFacts(
+            node_id=self._config.node.id, started=self._now(), now=self._now,
+            sources=Sources(
+                state=lambda: self._lifecycle.state, figures=probe.figures, store=self._store,
+                engine=lambda: self._keeper.engine_version, servers=self._household, measured=self._sampler.latest,
+                redis_connected=lambda: self._connectivity.redis_connected,
+                docker_connected=lambda: self._connectivity.docker_connected,
+                missed=lambda: self._heartbeat.missed, viewers=lambda: self._doors.viewers,
+            ),
         )  # fmt: skip
-        self._endpoint = ConsoleEndpoint(
-            consoles=self._consoles, directory=self._household, tokens=self._tokens, config=config.console,
-            node_id=self.node_id, bus=self._bus, clock=self._reactor, now=self._now, tasks=self._tasks,
-            allowed_origins=config.server.allowed_origins,
+        rooms = Rooms(
+            store=self._store, bus=self._bus, consoles=self._consoles, servers=self._household, intake=self._intake,
+            facts=self._facts,
         )  # fmt: skip
-        self.port = 0
-
-    async def _revoke(self, request: ConsoleRevoke) -> int:
-        return self._endpoint.revoke(jti=request.jti, user_id=request.user_id, server_id=request.server_id)
-
-    async def _open_doors(self) -> None:
-        from twisted.web.resource import Resource
-        from twisted.web.server import Site
-
-        root = Resource()
-        root.putChild(b"console", self._endpoint.resource())
-        self._endpoint.start()
-        self._p = self._reactor.listenTCP(self._config.server.port, Site(root), interface=self._config.server.host)
-        self.port = self._p.getHost().port
-
-    async def _close_doors(self) -> None:
-        await self._endpoint.stop()
-        await self._p.stopListening()
+        self._doors = Doors(config=self._config, tls=self._tls, rooms=rooms, reactor=self._reactor, now=self._now)
+        if self._doors.plaintext:
+            text = (
+                f"[server] {self._config.server.host} has no [tls]: tokens and consoles cross the network unencrypted"
+            )
+            self._issues.append(("warning", "listener_plaintext", text))
 
     # ------------------------------------------------------------------ how it begins and ends
 
@@ -249,19 +216,19 @@ class Node:
             Stage("store", self._open_store, self._store.close, patience=3.0),
         ]
         if not self.node_id:
-            return [*stages, Stage("doors", self._open_doors, self._close_doors)]
+            return [*stages, Stage("doors", self._doors.open, self._doors.close)]
         return [
             *stages,
-            Stage("tokens", self._tokens.start, self._nothing),
-            Stage("redis, embedded", self._start_embedded, self._stop_embedded, patience=6.0),
+            Stage("tokens", self._doors.tokens.start, self._nothing),
+            Stage("redis, embedded", self._telephone.start_embedded, self._telephone.stop_embedded, patience=6.0),
             Stage("tasks", self._nothing, self._tasks.cancel_all),
             Stage("gauges", self._start_gauges, self._stop_gauges),
             Stage("servers", self._start_servers, self._nothing),
             Stage("redis", self._start_redis, self._link.stop, patience=3.0),
             Stage("outbox", self._nothing, self._drain_outbox, patience=self._config.limits.stop_deadline),
-            Stage("detach", self._nothing, self._detach),
-            Stage("heartbeat", self._start_heartbeat, self._heartbeat.stop),
-            Stage("doors", self._open_doors, self._close_doors),
+            Stage("detach", self._nothing, self._detach, patience=4.0),
+            Stage("heartbeat", self._start_heartbeat, self._stop_heartbeat),
+            Stage("doors", self._doors.open, self._doors.close),
         ]
 
     def sign(self) -> None:
@@ -274,10 +241,10 @@ class Node:
 
     def begun(self) -> None:
         """All stages have begun."""
-        self._notifier.ready(f"{self.node_id or 'not registered'}, port {self.port}")
+        self._notifier.ready(f"{self.node_id or 'not registered'}, port {self._doors.port}")
         self._log.info(
             "{node} {version} is up, port {port}", node=self.node_id or "a node without id", version=__version__,
-            port=self.port,
+            port=self._doors.port,
         )  # fmt: skip
         for severity, code, text in self._issues:
             self._alert(severity, code, text)
@@ -299,51 +266,57 @@ class Node:
     async def _open_store(self) -> None:
         for issue in await self._store.open():
             self._issues.append((issue.severity, issue.code, issue.message))
+        await self._once_usable(self._read_values)
+
+    async def _read_values(self) -> None:
         if await self._store.get_value(DRAINING_KEY) is True:
             self._lifecycle.drain("it was draining before the restart")
-        boot = await _in_thread(_boot_id)
+        boot = await self._threads(boot_id)
         last = await self._store.get_value(BOOT_KEY)
         self._rebooted = last is not None and last != boot
         await self._store.put_value(BOOT_KEY, boot)
 
-    async def _start_embedded(self) -> None:
-        if self._embedded is not None:
-            self._embedded.start()
-
-    async def _stop_embedded(self) -> None:
-        if self._embedded is not None:
-            await self._embedded.stop()
+    async def _once_usable(self, read: Callable[[], Awaitable[None]]) -> None:
+        """The start waits for a database that is locked or on a full disk; it does not give up (K16)."""
+        while True:
+            try:
+                await read()
+                return
+            except StoreFailed as error:
+                self._log.error("the start waits for the database: {reason}", reason=str(error))
+            await sleep(self._reactor, STORE_RETRY)
 
     async def _start_gauges(self) -> None:
-        self._disk_pool.start()
         self._sampler.start()
 
     async def _stop_gauges(self) -> None:
         await self._sampler.stop()
 
     async def _start_servers(self) -> None:
+        await self._once_usable(self._take_servers_in)
+        self._keeper.start()
+        await self._first_look()
+
+    async def _take_servers_in(self) -> None:
+        self._unfinished = await self._store.unfinished()
         for server_id, document in (await self._store.servers()).items():
             try:
                 await self._household.take_in(record_from(document), self._around)
             except (StellarError, KeyError, ValueError) as error:
                 text = f"the record of server {server_id} cannot be read ({error}); its container is left alone"
                 self._issues.append(("critical", "server_record_unreadable", text))
-        self._unfinished = await self._store.unfinished()
-        self._keeper.start()
-        await self._first_look()
 
     async def _first_look(self) -> None:
         """Waits a moment for the engine, so that a healthy start has its servers reconciled before anybody speaks."""
-        waiting: Deferred[None] = Deferred()
-        self._looked = waiting
         try:
-            await within(self._reactor, FIRST_LOOK, "the first look at the engine", waiting)
+            await within(self._reactor, FIRST_LOOK, "the first look at the engine", self._looked)
         except TimedOut as error:
             self._log.warn("{reason}; the start goes on without it", reason=str(error))
 
     async def _detach(self) -> None:
         """Lets go of the consoles and of whatever is under way; the game servers run on."""
         self._household.closing = True
+        await self._link.stop_listening()
         self._dispatch.close()
         await self._tasks.cancel_all()
         await self._consoles.stop()
@@ -356,8 +329,12 @@ class Node:
         await self._publisher.drained(self._config.limits.stop_deadline - 1.0)
 
     async def _start_heartbeat(self) -> None:
-        self._heartbeat.start()
         self._connectivity.start()
+        self._heartbeat.start()
+
+    async def _stop_heartbeat(self) -> None:
+        self._connectivity.stop()
+        await self._heartbeat.stop()
 
     # ------------------------------------------------------------------ what the rooms tell
 
@@ -409,15 +386,3 @@ class Node:
         if self.node_id:
             event = node_alert(self.node_id, self._now(), severity, code, text)
             self._tasks.spawn("node.alert", self._bus.emit(event))
-
-
-def _in_thread(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
-    return deferToThread(work, *args, **kwargs)
-
-
-def _boot_id() -> str:
-    """Another one after each boot of the host."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return ""

@@ -1,0 +1,98 @@
+"""Every way in but Redis: the console, HTTP and the control socket, opened last and closed first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from stellarstack.api.control import ControlListener
+from stellarstack.api.http import HttpListener
+from stellarstack.api.site import make_site
+from stellarstack.api.websocket import ConsoleEndpoint
+from stellarstack.auth.secrets import read_or_make_secret
+from stellarstack.auth.tls import TlsContexts
+from stellarstack.auth.token import ConsoleTokens
+from stellarstack.bus import Bus
+from stellarstack.config import Config
+from stellarstack.console.consoles import Consoles
+from stellarstack.core.requests import ConsoleRevoke
+from stellarstack.facts import NodeFacts
+from stellarstack.interfaces import Intake, ServerDirectory, Store
+from stellarstack.tasks import Tasks
+
+REVOKED_FOR = 320.0  # seconds that a revoked token id is remembered: longer than any token lives
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rooms:
+    """What stands behind the doors."""
+
+    store: Store
+    bus: Bus
+    consoles: Consoles
+    servers: ServerDirectory
+    intake: Intake
+    facts: NodeFacts
+
+
+class Doors:
+    """ConfigError: a key, a certificate or a secret cannot be used."""
+
+    def __init__(
+        self, *, config: Config, tls: TlsContexts, rooms: Rooms, reactor: Any, now: Callable[[], float]
+    ) -> None:
+        self._config = config
+        self._tls = tls
+        self._now = now
+        self._tasks = Tasks()
+        self.port = 0
+        self.tokens = ConsoleTokens(
+            node_id=config.node.id, auth=config.auth, secret=read_or_make_secret(config.paths.state / "jwt_secret"),
+            store=rooms.store, now=now,
+        )  # fmt: skip
+        self._endpoint = ConsoleEndpoint(
+            consoles=rooms.consoles, directory=rooms.servers, tokens=self.tokens, config=config.console,
+            node_id=config.node.id or "", bus=rooms.bus, clock=reactor, now=now, tasks=self._tasks,
+            allowed_origins=config.server.allowed_origins,
+        )  # fmt: skip
+        site = make_site(
+            reactor=reactor, tasks=self._tasks, health=rooms.facts.health, metrics=rooms.facts.metrics,
+            metrics_token=config.metrics.token, console=self._endpoint.resource(),
+        )  # fmt: skip
+        self._http = HttpListener(
+            site=site, reactor=reactor, host=config.server.host, port=config.server.port, tls=tls.server()
+        )
+        self._control = ControlListener(
+            path=config.paths.control_socket, reactor=reactor, tasks=self._tasks, intake=rooms.intake, bus=rooms.bus,
+            directory=rooms.servers, mint=self.tokens, node=rooms.facts.info,
+        )  # fmt: skip
+
+    @property
+    def viewers(self) -> int:
+        """How many console connections are open."""
+        return len(self._endpoint)
+
+    @property
+    def plaintext(self) -> bool:
+        """Whether what is said on `[server]` crosses a network unencrypted."""
+        return self._tls.server() is None and self._config.server.host not in ("127.0.0.1", "::1", "localhost")
+
+    async def revoke(self, request: ConsoleRevoke) -> int:
+        """Closes the sessions that match; a `jti` is refused from now on, over restarts. Answers how many closed."""
+        if request.jti is not None:
+            await self.tokens.deny(request.jti, self._now() + REVOKED_FOR)
+        return self._endpoint.revoke(jti=request.jti, user_id=request.user_id, server_id=request.server_id)
+
+    async def open(self) -> None:
+        """ConfigError: the port or the control socket's path cannot be had."""
+        self._endpoint.start()
+        await self._control.start()
+        self.port = await self._http.start()
+
+    async def close(self) -> None:
+        """No new connections; consoles are closed with 1001, streams get a last line."""
+        await self._http.stop()
+        await self._endpoint.stop()
+        await self._control.stop()
+        await self._tasks.cancel_all()
