@@ -176,6 +176,46 @@ class ScrollbackTests(ConsoleCase):
         self.boot()
         self.assertEqual(self.everything(), b"one\n")
 
+    def test_a_disk_that_is_too_slow(self) -> None:
+        """K14: what is unsaved is bounded; its oldest is given up, with a gap, and offsets stay true."""
+        self.run_game()
+        self.say("first\n", after=0.1)
+        (self.folder / "srv_1").rename(self.folder / "elsewhere")
+        for number in range(300):
+            self.say(b"%07d\n" % number * 1000, after=0.1)
+        wire = self.view(since=0)
+        ((start, to),) = wire.gaps
+        self.assertEqual((start, wire.end), (0, 6 + 300 * 8000))
+        assert to is not None
+        self.assertEqual(wire.text.encode(), (b"first\n" + b"".join(b"%07d\n" % n * 1000 for n in range(300)))[to:])
+        self.assertLess(len(wire.text), 2 << 20)
+        (self.folder / "srv_1").mkdir()
+        for _ in range(70):
+            settle(self.clock, 1)
+        self.now(self.rooms.consoles.stop())
+        self.boot()
+        self.assertEqual(self.view(since=0).gaps, [(0, to)])
+
+    def test_what_is_not_in_memory(self) -> None:
+        """Replay and history read from disk what is older, exact to the byte."""
+        self.run_game()
+        whole = b""
+        for number in range(300):
+            piece = f"é{number:06d}\n".encode() * 500
+            whole += piece
+            self.say(piece, after=0.1)
+        self.assertEqual(self.everything(), whole)
+        self.assertEqual(self.view(since=0).text, whole.decode())
+        page = self.now(self.console.history(700_001, 262144))
+        self.assertEqual((page.data, page.first), (whole[page.start : 700_001], 0))
+        self.assertIn(700_001 - 262144 - page.start, (0, -1))
+        self.assertEqual(self.view(scrollback=1 << 20).text, whole[-(1 << 20) :].partition(b"\n")[2].decode())
+        for segment in sorted((self.folder / "srv_1").glob("*.log"))[:1]:
+            segment.write_bytes(b"")
+        wire = self.view(Encoding.RAW, since=0)
+        (gap,) = wire.gaps
+        self.assertEqual(wire.raw, whole[gap[1] :])
+
     def test_size_is_kept(self) -> None:
         """The size the viewers asked for last holds for later starts."""
         self.run_game()
@@ -338,6 +378,47 @@ class RejoinTests(ConsoleCase):
         self.rejoin()
         self.say("three\n", after=0.5)
         self.assertEqual(self.everything(), b"one\ntwo\nthree\n")
+
+    def test_an_attach_that_is_replaced(self) -> None:
+        """A new attach before the join is done: one gap, nothing held back is lost; the old attach is not heard."""
+        self.run_game()
+        self.say("> ", after=0.1)
+        self.die()
+        self.boot()
+        self.rejoin()
+        self.say("x")
+        self.now(self.console.attach(GAME))
+        self.say("y\n", after=0.5)
+        wire = self.view(since=0)
+        self.assertEqual((wire.text, wire.gaps), ("> xy\n", [(2, None)]))
+
+    def test_a_stop_before_the_join_is_done(self) -> None:
+        """What was held back is in the engine's log: the next start finds it, and there is no gap."""
+        self.run_game()
+        self.say("one\n", after=0.1)
+        self.die()
+        self.boot()
+        self.rejoin()
+        self.say("tw")
+        self.now(self.rooms.consoles.stop())
+        self.boot()
+        self.rejoin()
+        self.say("o\n", after=0.5)
+        wire = self.view(since=0)
+        self.assertEqual((wire.text, wire.gaps), ("one\ntwo\n", []))
+
+    def test_a_flood_while_joining(self) -> None:
+        """What is held back is bounded: over 4 MiB there is a gap and the flood goes on."""
+        self.run_game()
+        self.say("one\n", after=0.1)
+        self.die()
+        self.boot()
+        self.rejoin()
+        wire = self.view(Encoding.RAW, since=0)
+        for _ in range(80):
+            self.engine.print(GAME, b"y" * 65536)
+        settle(self.clock)
+        self.assertEqual((wire.gaps, len(wire.raw)), ([(4, None)], 4 + 80 * 65536))
 
     def test_a_log_that_cannot_be_read(self) -> None:
         """After some attempts: one gap, and output goes on."""

@@ -8,11 +8,18 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from twisted.internet import reactor as _reactor
+from twisted.internet.ssl import PrivateCertificate, optionsForClientTLS
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
@@ -32,6 +39,23 @@ echo THE END;; *) echo got $line;; esac; done"
 )
 COUNT = "n=0; while :; do n=$((n+1)); echo line $n; sleep 0.005; done"
 _numbers = count(1)
+
+
+def self_signed() -> PrivateCertificate:
+    """A certificate for localhost."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+        .serial_number(1).not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )  # fmt: skip
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    loaded: PrivateCertificate = PrivateCertificate.loadPEM(private + made.public_bytes(Encoding.PEM))
+    return loaded
 
 
 class ContainerCase(TestCase):
@@ -155,6 +179,56 @@ class WatchTests(ContainerCase):
         self.assertTrue(text.encode().startswith(seen[: seen.find(b"line 100\r")]))
         again = await self.watch(f"/console?since={len(seen)}", subprotocols=[RAW])
         self.assertEqual((await again.recv_json())["from"], len(seen))
+
+    async def test_over_tls(self) -> None:
+        """The same under TLS: token, input, backpressure with one gap, and the progress of the TCP below is seen."""
+        await self.serve(config=ConsoleConfig(viewer_buffer=1 << 20))
+        certificate = self_signed()
+        port = reactor.listenSSL(0, self.rooms.site, certificate.options(), interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        trust = optionsForClientTLS("localhost", trustRoot=certificate)
+        more: dict[str, Any] = {"subprotocols": [RAW], "tls": trust}
+        deaf = await connect("localhost", port.getHost().port, "/console", bearer("good"), **more)
+        self.addCleanup(deaf.drop)
+        self.assertEqual((await deaf.recv_json())["type"], "ready")
+        deaf.transport.pauseProducing()  # type: ignore[union-attr]
+        viewer = await self.watch(subprotocols=[RAW])
+        viewer.send_bytes(b"flood\r")
+        tail = b""
+        while b"THE END" not in tail:
+            message = await viewer.recv(60)
+            tail = (tail + message)[-32:] if isinstance(message, bytes) else tail
+        (session,) = [one for one in self.rooms.endpoint._sessions if one._wire is not None and one._wire.full]
+        assert session._wire is not None
+        waiting, moved = session._wire.progress()
+        self.assertTrue(waiting)
+        self.assertEqual(session._wire.progress(), (True, moved))
+        deaf.transport.resumeProducing()  # type: ignore[union-attr]
+        await deaf.recv_json(20, until="gap")
+        self.assertNotEqual(session._wire.progress()[1], moved)
+        deaf.send_bytes(b"bye\r")
+        seen = b""
+        while b"got bye" not in seen:
+            message = await deaf.recv()
+            seen += message if isinstance(message, bytes) else b""
+
+    async def test_one_that_takes_nothing(self) -> None:
+        """K18: a viewer whose TCP takes nothing is closed and dropped; a quiet one is not."""
+        await self.serve(config=ConsoleConfig(viewer_buffer=1 << 20, stall_deadline=1))
+        deaf, quiet = await self.watch(subprotocols=[RAW]), await self.watch(subprotocols=[RAW])
+        await deaf.recv()
+        deaf.transport.pauseProducing()  # type: ignore[union-attr]
+        quiet.send_bytes(b"flood\r")
+        tail = b""
+        while b"THE END" not in tail:
+            message = await quiet.recv(60)
+            tail = (tail + message)[-32:] if isinstance(message, bytes) else tail
+        while sum(one._close is None for one in self.rooms.endpoint._sessions) != 1:
+            await sleep(reactor, 0.05)
+        quiet.send_bytes(b"bye\r")
+        while b"got bye" not in tail:
+            message = await quiet.recv()
+            tail += message if isinstance(message, bytes) else b""
 
     async def test_stop(self) -> None:
         """An ordered stop: 1001, and the game goes on."""
