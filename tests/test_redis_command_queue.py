@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from stellarstack.core.messages import Origin
 from stellarstack.errors import RedisRefused, RedisUnavailable, StoreFailed
-from stellarstack.redis.command_queue import CommandQueue
+from stellarstack.redis.command_queue import BEYOND, CommandQueue
 from stellarstack.redis.letterbox import Letterbox
 from tests.redis_fakes import NODE, SILENT, RecordingIntake, ScriptedRedis, settle
 
@@ -44,6 +44,7 @@ class CommandQueueTests(SynchronousTestCase):
 
         serving = Deferred.fromCoroutine(work())
         settle(self.clock)
+        self.addCleanup(serving.addErrback, lambda _: None)
         return serving
 
     def positions(self) -> list[bytes]:
@@ -55,7 +56,7 @@ class CommandQueueTests(SynchronousTestCase):
             entries((b"1-0", [b"command", b"a"])), NONE_LEFT, None, entries((b"2-0", [b"command", b"b"]))
         )
         self.assertEqual(self.redis.asked[0], [b"XGROUP", b"CREATE", KEY, b"daemon", b"0", b"MKSTREAM"])
-        self.assertEqual(self.positions(), [b"0", b"0", b"0", b">", b">", b">"])
+        self.assertEqual(self.positions(), [BEYOND, b"0", b"0", b">", b">", b">"])
         self.assertEqual(self.intake.received, [(b"a", Origin.QUEUE, "1-0"), (b"b", Origin.QUEUE, "2-0")])
         self.assertIn([b"XACK", KEY, b"daemon", b"1-0"], self.redis.asked)
         self.assertIn([b"XDEL", KEY, b"2-0"], self.redis.asked)
@@ -104,7 +105,7 @@ class CommandQueueTests(SynchronousTestCase):
         self.clock.advance(0.1)
         settle(self.clock)
         self.assertEqual(self.intake.bodies, [b"a", b"b", b"b"])
-        self.assertEqual(self.positions(), [b"0", b"0", b"0", b"0", b">"])
+        self.assertEqual(self.positions(), [BEYOND, b"0", b"0", b"0", b">"])
 
     def test_backoff_grows(self) -> None:
         """While the store fails, the attempts become rarer."""
@@ -122,6 +123,34 @@ class CommandQueueTests(SynchronousTestCase):
             self.assertEqual(self.redis.names.count("XGROUP"), 2)
             self.assertEqual(self.intake.bodies[-1], word.encode())
             self.assertNoResult(serving)
+
+    def test_k13_too_big_and_not_kept(self) -> None:
+        """K13: an entry that is too big by itself and cannot be refused now, the store failing, is refused later."""
+        claimed = [b"0-0", [b"1-0"], []]
+        self.serve(SILENT)
+        self.break_off(overfull=True)
+        self.serve(SILENT, XAUTOCLAIM=claimed)
+        self.break_off(overfull=True)
+        self.intake.failures = 1
+        self.serve(XAUTOCLAIM=deque([claimed, claimed, [b"0-0", [], []]]))
+        self.clock.advance(0.1)
+        settle(self.clock)
+        self.assertEqual(self.intake.received, [(b"", Origin.QUEUE, "1-0")])
+        self.assertEqual(self.positions()[1:], [b"0"])
+
+    def test_k13_broken_off_is_not_too_big(self) -> None:
+        """K13: an entry whose reading broke off for another reason is read again, not taken for too big."""
+        claimed = [b"0-0", [b"1-0"], []]
+        self.serve(SILENT)
+        self.break_off(overfull=True)
+        self.serve(SILENT, XAUTOCLAIM=claimed)
+        self.break_off(overfull=False)
+        self.serve(entries((b"1-0", [b"command", b"a"])), XAUTOCLAIM=deque([claimed, [b"0-0", [], []]]))
+        self.assertEqual(self.intake.received, [(b"a", Origin.QUEUE, "1-0")])
+
+    def break_off(self, *, overfull: bool) -> None:
+        self.redis.wire.overfull = overfull
+        self.redis.hang_up()
 
     def test_busygroup(self) -> None:
         """A group that is there already is fine."""

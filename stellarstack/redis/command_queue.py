@@ -21,6 +21,8 @@ BATCH = 16
 # Answers at least this often: that is this connection's pulse, since a PING would wait behind the read.
 BLOCK_MS = 4000
 PENDING, NEW = b"0", b">"
+# Pending entries above the highest id there can be: none.
+BEYOND = b"18446744073709551615-18446744073709551615"
 _GROUP_GONE = ("NOGROUP", "UNBLOCKED")
 
 
@@ -46,6 +48,8 @@ class CommandQueue:
         self._letterbox = letterbox
         self._jitter = jitter
         self._failures = 0
+        self._careful = False
+        self._suspect: bytes | None = None
 
     async def prepare(self, wire: Wire) -> None:
         try:
@@ -54,25 +58,54 @@ class CommandQueue:
             if error.word != "BUSYGROUP":
                 raise
         # takes nothing; shows before we count as connected whether we may read at all
-        await self._read(wire, PENDING, 1)
+        await self._read(wire, BEYOND)
 
     async def serve(self, wire: Wire) -> None:
+        try:
+            while True:
+                try:
+                    await self._work(wire)
+                except ReplyError as error:
+                    if error.word not in _GROUP_GONE:
+                        raise
+                    self._log.warn("the command queue was deleted behind us and is made anew")
+                    await self.prepare(wire)
+        finally:
+            self._careful = self._careful or wire.overfull
+            if not wire.overfull:
+                self._suspect = None
+
+    async def _work(self, wire: Wire) -> None:
+        if self._careful:
+            await self._step_by_step(wire)
         position = PENDING
         while True:
-            try:
-                entries = await self._read(wire, position)
-            except ReplyError as error:
-                if error.word not in _GROUP_GONE:
-                    raise
-                self._log.warn("the command queue was deleted behind us and is made anew")
-                await self.prepare(wire)
-                position = PENDING
-                continue
+            entries = await self._read(wire, position)
             if not await self._settle(wire, entries):
                 position = PENDING
                 await self._rest()
             elif not entries and position == PENDING:
                 position = NEW
+
+    async def _step_by_step(self, wire: Wire) -> None:
+        """Pending entries were too big for one reply: reads them one at a time, each known by its id before.
+
+        One that is too big all by itself broke the connection before, and is told to the intake as empty.
+        """
+        while True:
+            claimed = await wire.call("XAUTOCLAIM", self._key, GROUP, self._consumer, 0, "0", "COUNT", 1, "JUSTID")
+            if not claimed[1]:
+                self._careful = False
+                return
+            entry_id: bytes = claimed[1][0]
+            if entry_id == self._suspect:
+                entries: Sequence[Entry] = [Entry(entry_id, b"")]
+            else:
+                self._suspect = entry_id
+                entries = await self._read(wire, PENDING, 1)
+                self._suspect = None
+            if not await self._settle(wire, entries):
+                await self._rest()
 
     async def _read(self, wire: Wire, position: bytes, count: int = BATCH) -> Sequence[Entry]:
         block = ("BLOCK", BLOCK_MS) if position == NEW else ()

@@ -53,7 +53,8 @@ class _Batch:
 class Wire(txredisapi.RedisProtocol):
     """One open connection. Calls go out at once and are answered in order.
 
-    `on_message` gets the body of each pub/sub message. `reason` says why it broke, None before.
+    `on_message` gets the body of each pub/sub message. `reason` says why it broke, None before;
+    `overfull`: over REPLY_LIMIT bytes came at once.
     """
 
     def __init__(self, clock: IReactorTime, *, on_message: Callable[[bytes], None] | None = None) -> None:
@@ -64,6 +65,7 @@ class Wire(txredisapi.RedisProtocol):
         self._on_message = on_message
         self._waiting: deque[_Batch] = deque()
         self._last_heard = self._last_said = clock.seconds()
+        self.overfull = False
         self._unparsed = 0
         self._paused = False
         self.reason: RedisUnavailable | None = None
@@ -147,6 +149,7 @@ class Wire(txredisapi.RedisProtocol):
         except txredisapi.RedisError:
             self.drop("the other end does not speak Redis' protocol")
         if self._unparsed > REPLY_LIMIT:
+            self.overfull = True
             self.drop(f"a message of over {REPLY_LIMIT // 2**20} MiB")
 
     def replyReceived(self, reply: Reply) -> None:

@@ -133,6 +133,21 @@ class CommandsTests(LinkCase):
         await until(lambda: ask("XLEN", QUEUE) == 0, "all of them")
         assert self.intake.bodies == [b"%d" % number for number in range(1, 41)]
 
+    async def test_k13_entries_that_are_too_big(self) -> None:
+        """K13: entries too big together come one by one; one too big by itself comes as empty and is removed."""
+        ask = self.redis.ask()
+        for number in range(1, 15):
+            ask("XADD", QUEUE, f"{number}-0", "command", bytes(3 * 2**20))
+        ask("XADD", QUEUE, "15-0", "command", bytes(wire.REPLY_LIMIT + 2**20))
+        ask("XADD", QUEUE, "16-0", "command", "good")
+        link = self.make()
+        link.start()
+        await until(lambda: ask("XLEN", QUEUE) == 0, "all of them")
+        assert [entry_id for _, _, entry_id in self.intake.received] == [f"{number}-0" for number in range(1, 17)]
+        assert [len(raw) for raw in self.intake.bodies] == [3 * 2**20] * 14 + [0, 4]
+        ask("XADD", QUEUE, "17-0", "command", "later")
+        await until(lambda: self.intake.bodies[-1] == b"later", "the next command")
+
     async def test_entry_stays_until_it_is_journaled(self) -> None:
         """While the intake has not answered, the entry is in the stream and pending."""
         hold: Deferred[None] = Deferred()
