@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import stat
 from pathlib import Path
@@ -32,6 +33,7 @@ class EmbeddedRedisTests(TestCase):
 
     def setUp(self) -> None:
         self.folder = Path(mkdtemp(prefix="stellar-embedded-"))
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
         self.socket = self.folder / "redis.sock"
         self.port = free_port()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -34,6 +35,7 @@ class OutboxToRedisTests(TestCase):
         self.redis = RedisServer().start()
         self.addCleanup(self.redis.stop)
         self.folder = Path(mkdtemp(prefix="stellar-outbox-"))
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
         self.resets: list[int] = []
 
     async def opened(self, name: str = "a") -> tuple[SqliteStore, OutboxPublisher, RedisLink]:
