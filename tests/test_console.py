@@ -9,7 +9,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.internet.defer import ensureDeferred
+from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -249,6 +249,44 @@ class ScrollbackTests(ConsoleCase):
     def test_one_console_a_server(self) -> None:
         """The same object, also for two who ask at once."""
         self.assertIs(self.now(self.rooms.open()), self.console)
+        disk: Deferred[None] = Deferred()
+
+        async def slowly(work: Any, *args: Any) -> Any:
+            await disk
+            return work(*args)
+
+        rooms = Rooms(engine=self.engine, directory=self.folder, reactor=self.clock, now=lambda: 0.0, in_thread=slowly)
+        first, second = self.start(rooms.open()), self.start(rooms.open())
+        self.assertNoResult(second)
+        disk.callback(None)
+        self.assertIs(self.successResultOf(first), self.successResultOf(second))
+
+    def test_resizing_what_does_not_run(self) -> None:
+        """The size is kept; that no terminal is there yet is no error."""
+        self.now(self.engine.create_container(GAME, {"Image": "game", "Tty": True, "OpenStdin": True}))
+        self.now(self.console.attach(GAME))
+        self.now(self.console.resize(PtySize(99, 9)))
+        self.now(self.console.resize(PtySize(99, 9)))
+
+    def test_an_attach_that_fails(self) -> None:
+        """Nothing is attached, and the next attempt is as the first."""
+        self.failureResultOf(self.start(self.console.attach("nothing")), DockerUnavailable)
+        self.assertFalse(self.console.attached)
+        self.run_game()
+        self.assertTrue(self.console.attached)
+
+    def test_a_reader_with_a_bug(self) -> None:
+        """It is logged, and nobody else is harmed."""
+
+        def broken(line: str) -> None:
+            raise RuntimeError(line)
+
+        seen: list[str] = []
+        self.run_game()
+        self.console.watch(broken)
+        self.console.watch(seen.append)
+        self.say("one\n")
+        self.assertEqual((seen, len(self.flushLoggedErrors(RuntimeError))), (["one"], 1))
 
 
 class SegmentTests(SynchronousTestCase):

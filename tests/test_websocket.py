@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -52,8 +53,6 @@ class DoorCase(SynchronousTestCase):
         return WALL + self.clock.seconds()
 
     def start(self, coroutine: Any) -> Any:
-        from twisted.internet.defer import ensureDeferred
-
         found = ensureDeferred(coroutine)
         settle(self.clock)
         return found
@@ -259,6 +258,53 @@ class TableTests(DoorCase):
         for value in ("Basic Z29vZA==", "Bearer", "Bearer  ", "good"):
             found = self.refused(token=None, headers={"Authorization": value})
             self.assertEqual((found.status, found.code), (401, "unauthorized"))
+
+    def test_a_verifier_with_a_bug(self) -> None:
+        """500 and 4401, and the bug is logged: nobody is let in."""
+        self.rooms.tokens.known["boom"] = RuntimeError("bug")
+        self.both("boom", 500, "internal", 4401)
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 2)
+
+    def test_a_verifier_that_does_not_answer(self) -> None:
+        """K02: after 10 s it is a refusal."""
+        self.rooms.tokens.slow = Deferred()
+        viewer, _ = self.dial()
+        settle(self.clock, 10)
+        self.assertEqual(self.failureResultOf(viewer.opened, HandshakeRefused).value.status, 401)
+
+    def test_who_left_while_judged(self) -> None:
+        """K29: nothing of it stays, over header and first frame."""
+        slow = self.rooms.tokens.slow = Deferred()
+        viewer, end = self.dial()
+        other = self.join(token=None)
+        other.send_json(type="auth", token="good")
+        settle(self.clock)
+        other.drop()
+        end.abortConnection()
+        settle(self.clock)
+        self.failureResultOf(viewer.opened)
+        slow.callback(None)
+        settle(self.clock)
+        self.assertEqual(len(self.rooms.endpoint), 0)
+
+    def test_revoked_or_stopped_while_judged(self) -> None:
+        """A stop that comes during the judgement: 503."""
+        slow = self.rooms.tokens.slow = Deferred()
+        viewer, _ = self.dial()
+        self.start(self.rooms.endpoint.stop())
+        slow.callback(None)
+        settle(self.clock)
+        self.assertEqual(self.failureResultOf(viewer.opened, HandshakeRefused).value.status, 503)
+
+    def test_too_many_frames_before_ready(self) -> None:
+        """What waits for a judgement is bounded: 1008."""
+        self.rooms.tokens.slow = Deferred()
+        viewer = self.join(token=None)
+        viewer.send_json(type="auth", token="good")
+        for _ in range(300):
+            viewer.send_text("x")
+        settle(self.clock)
+        self.assertEqual(viewer.close_code, 1008)
 
     def test_paths_that_name_no_server(self) -> None:
         """404 in JSON."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from autobahn.twisted.resource import WebSocketResource
+from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -172,6 +173,9 @@ class ConsoleEndpoint:
                 refused = refusal(CloseCode.STOPPING, "the daemon stops")
         except Refused as reason:
             refused = reason
+        except CancelledError:  # the daemon stops
+            session.upgrade_failed()
+            raise
         except Exception:
             self._log.failure("an upgrade could not be judged")
             refused = Refused(500, "internal", "the token could not be judged")

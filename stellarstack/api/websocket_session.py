@@ -6,6 +6,7 @@ from base64 import b64encode
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
+from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
@@ -233,6 +234,8 @@ class SocketSession:
             effects = self._rules.verified(claims, door.clock.seconds(), door.now())
         except StellarError as error:
             effects = self._rules.refused(error)
+        except CancelledError:  # the daemon stops
+            raise
         except Exception:
             self._log.failure("a token of {peer} could not be judged", peer=self._peer)
             effects = self._rules.refused(Unauthorized("the token could not be judged"))

@@ -246,7 +246,7 @@ class KillTests(ContainerCase):
 
     async def test_kill(self) -> None:
         """The game is not touched, and after two kills every line is there once, in order, without a gap."""
-        folder, container = self.mktemp(), await self.make(COUNT)
+        folder, container = str(Path(self.mktemp()).absolute()), await self.make(COUNT)
         seen = b""
         for attempt in range(3):
             child = subprocess.Popen(
