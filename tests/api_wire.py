@@ -75,6 +75,15 @@ class Peer:
             lines.append(f"Content-Length: {len(body)}")
         self.send("\r\n".join(lines).encode() + b"\r\n\r\n" + (body or b""))
 
+    def stop_reading(self) -> None:
+        """The peer's window is full: the transport asks for a pause."""
+        producer: Any = self.wire.producer
+        producer.pauseProducing()
+
+    def read_again(self) -> None:
+        producer: Any = self.wire.producer
+        producer.resumeProducing()
+
     def leave(self) -> None:
         self.wire._end()
 
