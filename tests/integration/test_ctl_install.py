@@ -5,10 +5,13 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import signal
 import site
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from zipfile import ZipFile
@@ -100,3 +103,28 @@ class TestWheel(SynchronousTestCase):
             told = self.twistd(*words, "stellarstack", "-c", "bad.toml", status=78).strip()
             self.assertEqual(len(told.splitlines()), 1, told)
             self.assertIn("[node]: found the unknown key 'idd'", told)
+
+    def test_daemonised(self) -> None:
+        """`twistd stellarstack -c …` goes into the background, answers on its control socket, and ends on SIGTERM."""
+        (self.folder / "node.toml").write_text(
+            '[node]\nid = "node_wheel"\napi_token = "strk_node_x"\n[redis]\nurl = "redis://127.0.0.1:1"\n'
+            '[server]\nhost = "127.0.0.1"\nport = 0\n[docker]\nsocket = "/var/run/docker.sock"\n'
+            '[logging]\nlevel = "info"\nfile = "node.log"\n'
+            '[paths]\nstate = "state"\ncontrol_socket = "node.sock"\n'
+        )
+        self.twistd("--pidfile=node.pid", "stellarstack", "-c", "node.toml", status=0)
+        pid = int((self.folder / "node.pid").read_text())
+        try:
+            ctl = (self.folder / "env/bin/stellarctl", "-c", "node.toml", "node", "info")
+            self.await_true(lambda: (self.folder / "node.sock").exists())
+            self.assertIn("node_wheel", run(*ctl, cwd=self.folder))
+            self.assertTrue((self.folder / "node.log").exists())
+        finally:
+            os.kill(pid, signal.SIGTERM)
+            self.await_true(lambda: not (self.folder / "node.pid").exists())
+
+    def await_true(self, met: Callable[[], bool]) -> None:
+        end = time.monotonic() + DEADLINE
+        while not met():
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.05)
