@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 from twisted.application.service import IService
@@ -35,13 +36,11 @@ def makeService(options: usage.Options) -> IService:
     Ends the process with one line on standard error: status 78 where the configuration is at fault, 75 where another
     daemon holds the state folder.
     """
-    from pathlib import Path
-
     from twisted.internet import reactor  # enters the daemon here, and only here
 
     try:
         config = load_config(Path(options["config"]), os.environ)
-        observer = log_observer(config.logging)
+        observer = log_observer(config.logging, _log_of_twistd(options))
         folder = StateFolder.take(config.paths.state)
         node = Node(config, folder, reactor)
     except StateFolderTaken as error:
@@ -49,6 +48,15 @@ def makeService(options: usage.Options) -> IService:
     except ConfigError as error:
         raise _refuse(error, EXIT_CONFIG) from None
     return Daemon(node, observer, reactor)
+
+
+def _log_of_twistd(options: usage.Options) -> Path | None:
+    """Where twistd's own options send the log: `--logfile`, or twistd.log where it leaves the terminal."""
+    parent: dict[str, Any] = options.parent or {}
+    named = parent.get("logfile")
+    if named == "-" or (named is None and parent.get("nodaemon")):
+        return None
+    return Path(named or "twistd.log").absolute()
 
 
 def _refuse(error: StellarError, status: int) -> SystemExit:

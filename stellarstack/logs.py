@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import IO
 
 from twisted.logger import (
@@ -19,15 +20,16 @@ from stellarstack.errors import ConfigError
 _LEVELS = {"debug": LogLevel.debug, "info": LogLevel.info, "warn": LogLevel.warn, "error": LogLevel.error}
 
 
-def log_observer(config: LoggingConfig) -> ILogObserver:
-    """Lines to `file`, else to standard output. ConfigError: the file cannot be written."""
+def log_observer(config: LoggingConfig, otherwise: Path | None) -> ILogObserver:
+    """Lines to `[logging] file`, else to `otherwise`, else to standard output. ConfigError: it cannot be written."""
     stream: IO[str] = sys.stdout
-    if config.file is not None:
+    path = config.file or otherwise
+    if path is not None:
         try:
-            config.file.parent.mkdir(parents=True, exist_ok=True)
-            stream = open(config.file, "a", encoding="utf-8")  # noqa: SIM115  -- open as long as the process lives
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stream = open(path, "a", encoding="utf-8")  # noqa: SIM115  -- open as long as the process lives
         except OSError as error:
-            raise ConfigError(f"[logging] file: {config.file} cannot be written: {error.strerror}") from None
+            raise ConfigError(f"[logging] file: {path} cannot be written: {error.strerror}") from None
     predicate = LogLevelFilterPredicate(_LEVELS[config.level])
     # the connections of treq and the endpoints announce each factory at info
     predicate.setLogLevelForNamespace("twisted.internet", LogLevel.warn)

@@ -157,6 +157,18 @@ class PublisherTests(SynchronousTestCase):
         self.connect(XREVRANGE=[[b"700-3", [b"event", b"{}"]]])
         self.assertEqual((self.resets, self.logged()), ([700], [701, 702]))
 
+    def test_log_of_a_lost_database(self) -> None:
+        """A log whose newest entry is another event than ours of that number is ahead too: nothing is taken for sent."""
+        self.store.add(9)
+        self.connect(XREVRANGE=[[b"5-0", [b"event", b'{"eventId":"evt_of_old"}']]])
+        self.assertEqual((self.resets, self.logged()), ([5], [6, 7, 8, 9, 10, 11, 12, 13, 14]))
+
+    def test_log_with_our_last_event(self) -> None:
+        """A log that ends with our own event, unmarked when we died, is in step."""
+        self.store.add(9)
+        self.connect(XREVRANGE=[[b"5-0", [b"event", b'{"eventId":"evt_5"}']]])
+        self.assertEqual((self.resets, self.logged()), ([], [1, 2, 3, 4, 5, 6, 7, 8, 9]))
+
     def test_log_behind(self) -> None:
         """A log that ends below what was delivered gets the missing rows again."""
         self.store.add(9)

@@ -6,6 +6,7 @@ again, since an id below the newest is refused (PROTOCOL 3). Where an ACL forbid
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -135,9 +136,9 @@ class OutboxPublisher:
     async def prepare(self, wire: Wire) -> None:
         """Compares the log's newest entry with our own counter, both ways."""
         await self._may_add(wire)
-        newest = await self._newest(wire)
+        newest, event_id = await self._newest(wire)
         state = await self._store.outbox_state()
-        if newest > state.last_seq:
+        if newest > state.last_seq or await self._is_strange(newest, event_id):
             await self._store.raise_sequence(newest)
             self._log.warn(
                 "the event log is at {newest}, ours at {ours}: going on above", newest=newest, ours=state.last_seq
@@ -178,9 +179,23 @@ class OutboxPublisher:
         if isinstance(told, RedisRefused):
             raise told
 
-    async def _newest(self, wire: Wire) -> int:
+    async def _newest(self, wire: Wire) -> tuple[int, str | None]:
+        """The newest entry's seq (0: none) and its `eventId`, None where it has none that can be read."""
         found = await wire.call("XREVRANGE", self._key, "+", "-", "COUNT", 1)
-        return int(found[0][0].partition(b"-")[0]) if found else 0
+        if not found:
+            return 0, None
+        fields = dict(zip(found[0][1][::2], found[0][1][1::2], strict=False))
+        return int(found[0][0].partition(b"-")[0]), _event_id(fields.get(b"event", b""))
+
+    async def _is_strange(self, newest: int, event_id: str | None) -> bool:
+        """Whether the log's newest entry is not the event that waits here under its number: our database was lost.
+
+        Redis would refuse the rows up to it as repeats, and they would count as delivered.
+        """
+        if event_id is None or not newest:
+            return False
+        rows = await self._store.outbox_after(newest - 1, 1)
+        return bool(rows) and rows[0].seq == newest and rows[0].event_id != event_id
 
     async def _drain(self, wire: Wire) -> None:
         """Sends until the outbox is empty. What was sent but could not be marked so is not sent again."""
@@ -257,3 +272,12 @@ def _check(replies: Sequence[Reply]) -> None:
     for reply in replies:
         if not (isinstance(reply, ReplyError) and "equal or smaller" in reply.text):
             checked(reply)
+
+
+def _event_id(body: bytes) -> str | None:
+    try:
+        found = json.loads(body)
+    except ValueError:
+        return None
+    event_id = found.get("eventId") if isinstance(found, dict) else None
+    return event_id if isinstance(event_id, str) else None
