@@ -158,7 +158,7 @@ class PublisherTests(SynchronousTestCase):
         self.assertEqual((self.resets, self.logged()), ([700], [701, 702]))
 
     def test_log_of_a_lost_database(self) -> None:
-        """A log whose newest entry is another event than ours of that number is ahead too: nothing is taken for sent."""
+        """A log whose newest entry is no event of ours is ahead too: nothing is taken for sent."""
         self.store.add(9)
         self.connect(XREVRANGE=[[b"5-0", [b"event", b'{"eventId":"evt_of_old"}']]])
         self.assertEqual((self.resets, self.logged()), ([5], [6, 7, 8, 9, 10, 11, 12, 13, 14]))
