@@ -45,10 +45,11 @@ done
 
 def blueprint(image: str, script: str = GAME, **more: Any) -> dict[str, Any]:
     """A server of a shell script."""
+    ready = {"type": "log", "pattern": "Done", "timeout": 30}
     return {
         "id": "shell", "name": "Shell", "docker": {"image": image, "stop_command": "stop", "stop_timeout": 10},
         "resources": {"memory": 32, "cpu": 0.5, "disk": 64, "pids": 32},
-        "startup": {"command": ["/bin/sh", "-c", script], "readyCheck": {"type": "log", "pattern": "Done", "timeout": 30}},
+        "startup": {"command": ["/bin/sh", "-c", script], "readyCheck": ready},
         "crash": {"restart": False}, **more,
     }  # fmt: skip
 

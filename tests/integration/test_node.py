@@ -190,7 +190,18 @@ class FloodTests(_NodeCase):
         node.run("node.info")
         memory = node.rss()
         channel = f"stellar:nodes:{node.node_id}:commands"
-        junk = [b"", b"{", b"[]", b"\xff\xfe", b'{"id":7}', b'{"id":"x"}', b"[" * 1000, b'{"type":NaN}', b"null", b'"x"']
+        junk = [
+            b"",
+            b"{",
+            b"[]",
+            b"\xff\xfe",
+            b'{"id":7}',
+            b'{"id":"x"}',
+            b"[" * 1000,
+            b'{"type":NaN}',
+            b"null",
+            b'"x"',
+        ]
         for _ in range(100):
             replies = node.ask.pipeline([("PUBLISH", channel, junk[n % len(junk)]) for n in range(1000)])
             self.assertEqual(set(replies), {1})
