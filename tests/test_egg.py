@@ -56,7 +56,8 @@ class RealEggTests(SynchronousTestCase):
         control = StopMethod(StopKind.CONTROL, "C")
         for name, stop in {
             "egg-paper": "stop", "egg-curse-forge-generic": "stop", "egg-waterfall": "end",
-            "egg-open-t-t-d-server": "exit", "egg-minetest": "/shutdown", "egg-grand-theft-auto-connected": "quit", "egg-rust-autowipe": "quit",
+            "egg-open-t-t-d-server": "exit",
+            "egg-minetest": "/shutdown", "egg-grand-theft-auto-connected": "quit", "egg-rust-autowipe": "quit",
             "egg-lavalink": None, "egg-postgres16": None, "egg-valheim": None, "egg-arma-reforger": None,
             "egg-node-js-generic": None,
         }.items():  # fmt: skip

@@ -23,6 +23,8 @@ from stellarstack.core.patterns import BadPattern, Searcher, compile_pattern
 _NUMERIC = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 _INTEGER = re.compile(r"\s*[+-]?(0|[1-9]\d*)\s*", re.ASCII)
 _ALWAYS_ASKED = frozenset({"required", "filled", "accepted"})
+_REGEX_PIECES = 64
+_RULES_MOST = 1 << 16
 _BRACKETS = {"(": ")", "[": "]", "{": "}", "<": ">"}
 _DELIMITED = re.compile(r"(?:not_)?regex:\s*([^\sA-Za-z0-9\\])")
 
@@ -41,21 +43,22 @@ def split_rules(rules: object) -> tuple[str, ...]:
 
 def _split(text: str) -> list[str]:
     found: list[str] = []
-    pieces = text.split("|")
+    pieces = text[:_RULES_MOST].split("|")
     index = 0
     while index < len(pieces):
-        count = _pieces_of_regex(pieces[index:])
+        count = _pieces_of_regex(pieces, index)
         found.append("|".join(pieces[index : index + count]).strip())
         index += count
     return [rule for rule in found if rule]
 
 
-def _pieces_of_regex(pieces: list[str]) -> int:
-    """How many `|`-separated pieces the first rule takes: more than one only of a regex that ends later."""
-    if not _DELIMITED.match(pieces[0].lstrip()):
+def _pieces_of_regex(pieces: list[str], index: int) -> int:
+    """How many `|`-separated pieces the rule at `index` takes: more than one only of a regex that ends later."""
+    if not _DELIMITED.match(pieces[index].lstrip()):
         return 1
-    for count in range(1, len(pieces) + 1):
-        if _undelimited("|".join(pieces[:count]).strip().partition(":")[2].strip()) is not None:
+    for count in range(1, min(len(pieces) - index, _REGEX_PIECES) + 1):
+        rule = "|".join(pieces[index : index + count]).strip()
+        if _undelimited(rule.partition(":")[2].strip()) is not None:
             return count
     return 1
 

@@ -9,8 +9,7 @@ from stellarstack.core.configfiles.lines import Line, newline_of, split_lines
 from stellarstack.core.configfiles.prepared import Prepared
 
 _SECTION = re.compile(r"\s*\[([^\]]*)\]\s*(?:[;#].*)?")
-_ENTRY = re.compile(r"(\s*)([^=\s;#\[][^=]*?|\[[^=\]]*\][^=]*?)(\s*=[ \t]*)(.*)", re.DOTALL)
-_INLINE_COMMENT = re.compile(r"\s+([;#]\s.*)")
+_INLINE_COMMENT = re.compile(r"(?<!\s)\s+([;#]\s.*)")
 
 
 def patch_ini(text: str, replacements: Sequence[Prepared]) -> str:
@@ -64,24 +63,31 @@ def _bounds(lines: list[Line], section: str) -> tuple[int | None, int]:
     return None, 0
 
 
+def _entry(text: str) -> tuple[str, str] | None:
+    """A line up to its value, and the value; None where it is no entry."""
+    left, equals, right = text.partition("=")
+    if not equals or left.lstrip()[:1] in ("", ";", "#", "["):
+        return None
+    value = right.lstrip(" \t")
+    return f"{left}={right[: len(right) - len(value)]}", value
+
+
 def _key_of(text: str) -> str | None:
-    parts = _ENTRY.fullmatch(text)
-    return parts[2].strip() if parts else None
+    entry = _entry(text)
+    return entry[0].partition("=")[0].strip() if entry else None
 
 
 def _set(lines: list[Line], index: int, replacement: Prepared) -> None:
     line = lines[index]
-    parts = _ENTRY.fullmatch(line.text)
-    if parts is None:
-        return
-    comment = _INLINE_COMMENT.search(parts[4])
-    current = (parts[4][: comment.start()] if comment else parts[4]).rstrip()
+    head, value = _entry(line.text) or ("", "")
+    comment = _INLINE_COMMENT.search(value)
+    current = (value[: comment.start()] if comment else value).rstrip()
     new = _value(replacement.new_text(current)) if replacement.applies(current) else current
-    if new in (current, parts[4].strip()):
+    if new in (current, value.strip()):
         return
-    line.text = f"{parts[1]}{parts[2]}{parts[3]}{new}"
+    line.text = f"{head}{new}"
     if comment:
-        lines.insert(index, Line(f"{parts[1]}{comment[1]}", line.end or "\n"))
+        lines.insert(index, Line(f"{head[: len(head) - len(head.lstrip())]}{comment[1]}", line.end or "\n"))
 
 
 def _value(text: str) -> str:

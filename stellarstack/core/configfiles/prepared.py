@@ -21,6 +21,7 @@ _WHOLLY_A_NUMBER = re.compile(
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 _GO_REFERENCE = re.compile(r"\$(?:\$|([0-9]{1,2})|\{([0-9]{1,2})\})")
 REGEX = "regex:"
+KEY_MOST = 4096
 
 
 class RawNumber(float):
@@ -77,6 +78,8 @@ class Prepared:
 def prepare(replacement: Replacement, look_up: LookUp) -> Prepared:
     """Puts the placeholders in, once: what is put in is not looked at again (SECURITY W17)."""
     value = replacement.value
+    if len(replacement.key) > KEY_MOST:
+        raise BlueprintInvalid(f"{replacement.key:.80}…: the key is over {KEY_MOST} characters")
     if not isinstance(value, str):
         return Prepared(replacement.key, value, replacement.if_value)
     by_regex = (replacement.if_value or "").startswith(REGEX)

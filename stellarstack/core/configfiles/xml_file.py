@@ -61,7 +61,8 @@ def _read(text: str, replacements: Sequence[Prepared]) -> Document:
         raise ValueError(f"has over {NODES_MOST} tags")
     try:
         # As text: an encoding that it declares was undone when its bytes were read.
-        source = _DECLARATION.sub("", text, count=1)
+        declaration = _DECLARATION.match(text)
+        source = text[declaration.end() :] if declaration else text
         document: Document = minidom.parseString(source, forbid_dtd=True)
     except DefusedXmlException as error:
         raise ValueError("document types and entities are not allowed") from error

@@ -22,10 +22,6 @@ _YAML_11 = re.compile(
     r"(?i)y|n|yes|no|on|off|true|false|null|~|[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?|[-+]?0[0-7_]+|[-+]?0b[01_]+"
 )
 _YAML_11_BOOLEAN = re.compile(r"(?i)yes|no|on|off|true|false")
-_SEQUENCE = re.compile(r"^([ ]*)[^\s#-][^\n]*:[ ]*(?:#[^\n]*)?\n(?:[ ]*(?:#[^\n]*)?\n)*([ ]*)-[ ]", re.MULTILINE)
-_MAPPING = re.compile(
-    r"^([ ]*)[^\s#-][^\n]*:[ ]*(?:#[^\n]*)?\n(?:[ ]*(?:#[^\n]*)?\n)*([ ]+)[^\s#-][^\n]*:", re.MULTILINE
-)
 
 
 def patch_yaml(text: str, replacements: Sequence[Prepared]) -> str:
@@ -55,12 +51,29 @@ def _reader(text: str) -> YAML:
     yaml = YAML(typ="rt", pure=True)
     yaml.preserve_quotes = True
     yaml.width = 1 << 20
-    mapping, sequence = _MAPPING.search(text), _SEQUENCE.search(text)
-    step = len(mapping[2]) - len(mapping[1]) if mapping else 2
-    offset = len(sequence[2]) - len(sequence[1]) if sequence else 0
-    yaml.indent(mapping=step if 1 < step < 9 else 2, sequence=max(offset, 0) + 2, offset=max(offset, 0))
-    yaml.explicit_start = bool(re.match(r"(\s*(#[^\n]*)?\n)*---\s", text)) or None
+    step, offset = _indents(text)
+    yaml.indent(mapping=step, sequence=offset + 2, offset=offset)
+    told = (line for line in text.splitlines() if line.strip() and not line.startswith("#"))
+    yaml.explicit_start = next(told, "").rstrip() == "---" or None
     return yaml
+
+
+def _indents(text: str) -> tuple[int, int]:
+    """How deep objects and lists stand below their keys, by the first of each: 2 and 0 where there is none."""
+    step: int | None = None
+    offset: int | None = None
+    opened: int | None = None
+    for line in text.splitlines():
+        body = line.strip()
+        if not body or body.startswith("#"):
+            continue
+        indent = len(line) - len(line.lstrip(" "))
+        if opened is not None and body.startswith("-"):
+            offset = max(0, indent - opened) if offset is None else offset
+        elif opened is not None and indent > opened:
+            step = indent - opened if step is None else step
+        opened = indent if body.partition(" #")[0].rstrip().endswith(":") and not body.startswith("-") else None
+    return min(step or 2, 8), min(offset or 0, 8)
 
 
 def _keep(old: Any, new: Json) -> Any:
