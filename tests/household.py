@@ -16,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from stellarstack.auth.signing import CommandAuthority
 from stellarstack.bus import Bus
 from stellarstack.config import DockerConfig
+from stellarstack.core.events import command_failed
 from stellarstack.core.messages import Json, Origin
 from stellarstack.core.records import record_from
 from stellarstack.core.requests import ConsoleRevoke, Request
@@ -100,6 +101,7 @@ class World:
 
     def start(self) -> None:
         """Takes the servers in and follows the engine."""
+        self.unfinished = done(self.store.unfinished())
         for document in self.store.documents.values():
             done(self.household.take_in(record_from(document), self.around))
         self.keeper.start()
@@ -119,9 +121,12 @@ class World:
 
     def _changed(self, connected: bool, error: StellarError | None) -> None:
         self.links.append((connected, error))
-        resumed = sort_out(done(self.store.unfinished()), self.household) if connected else None
-        if resumed is not None:
-            self.dispatch.open(lambda: resumed.again)
+        resumed = sort_out(self.unfinished, self.household)
+        self.unfinished = ()
+        self.dispatch.open(lambda: resumed.again)
+        for command, lost in resumed.lost:
+            failed = command_failed(command, NODE, self.clock.seconds(), 0.0, "failed", lost)
+            self.tasks.spawn("interrupted command", self.bus.finish(command.id, failed))
 
     async def _node_info(self) -> Mapping[str, Json]:
         return {"nodeId": NODE}

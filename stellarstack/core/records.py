@@ -48,7 +48,11 @@ class PtySize:
 
 @dataclass(frozen=True, slots=True)
 class ServerRecord:
-    """A game server as the store keeps it. `created_by` is the id of its server.create; `wanted`: it should run."""
+    """A game server as the store keeps it. `created_by` is the id of its server.create; `wanted`: it should run.
+
+    `arrived`: its create came to its end, so that no other create takes its place. `own_root`: its folder was made by
+    its create, which may remove it when it fails.
+    """
 
     spec: ServerSpec
     subnet: str
@@ -59,6 +63,8 @@ class ServerRecord:
     reason: StatusReason | None = None
     exit_code: int | None = None
     container_id: str | None = None
+    arrived: bool = False
+    own_root: bool = True
 
     def to_document(self) -> dict[str, Json]:
         """As the store keeps it."""
@@ -72,6 +78,8 @@ class ServerRecord:
             "reason": self.reason.value if self.reason else None,
             "exitCode": self.exit_code,
             "containerId": self.container_id,
+            "arrived": self.arrived,
+            "ownRoot": self.own_root,
         }
 
 
@@ -90,4 +98,6 @@ def record_from(document: Mapping[str, Json]) -> ServerRecord:
         reason=StatusReason(reason) if reason is not None else None,
         exit_code=code if isinstance(code, int) else None,
         container_id=container if isinstance(container, str) else None,
+        arrived=document.get("arrived") is not False,
+        own_root=document.get("ownRoot") is not False,
     )

@@ -173,7 +173,9 @@ def _line(payload: _Payload) -> TypeLine:
     line = payload.content.get("command")
     if not isinstance(line, str) or not line or any(mark in line for mark in "\r\n\0"):
         raise payload.refuse("command", "one line of text")
-    if len(line.encode("utf-8", "replace")) > LINE_LIMIT:
+    if any("\ud800" <= mark <= "\udfff" for mark in line):
+        raise InvalidPayload(f"{payload.type}: `command` holds half a character")
+    if len(line.encode()) > LINE_LIMIT:
         raise InvalidPayload(f"{payload.type}: `command` is over {LINE_LIMIT} bytes")
     return TypeLine(payload.server_id(), line)
 

@@ -33,6 +33,7 @@ class _Inputs(Protocol):
     def became_ready(self) -> Transition: ...
     def ready_overdue(self) -> Transition: ...
     def start_failed(self) -> Transition: ...
+    def start_cancelled(self) -> Transition: ...
     def stop_began(self) -> Transition: ...
     def ended(self) -> Transition: ...
     def died(self) -> Transition: ...
@@ -63,6 +64,7 @@ _TABLE: Mapping[ServerStatus, Mapping[str, tuple[ServerStatus, StatusReason | No
         "became_ready": (_S.RUNNING, None),
         "ready_overdue": (_S.STARTING, _R.READY_TIMEOUT),
         "start_failed": (_S.CRASHED, None),
+        "start_cancelled": (_S.STOPPED, _R.USER),
         "stop_began": (_S.STOPPING, _R.USER),
         "ended": (_S.CRASHED, _R.EXIT),
         "died": (_S.CRASHED, _R.EXIT),
@@ -129,6 +131,10 @@ class ServerLifecycle:
     def start_failed(self) -> Transition:
         """No process came of the start."""
         return self._take("start_failed")
+
+    def start_cancelled(self) -> Transition:
+        """Somebody ended the start before there was a process."""
+        return self._take("start_cancelled")
 
     def stop_began(self) -> Transition:
         return self._take("stop_began")

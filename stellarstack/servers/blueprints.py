@@ -40,14 +40,20 @@ class BlueprintShelf:
 
 
 def _read(path: Path, default_id: str) -> Blueprint:
-    if path.stat().st_size > SIZE_LIMIT:
-        raise BlueprintInvalid(f"{path} is over {SIZE_LIMIT} bytes")
-    return parse_blueprint(load_text(path.read_text(encoding="utf-8-sig"), path.name), default_id=default_id)
+    try:
+        if path.stat().st_size > SIZE_LIMIT:
+            raise BlueprintInvalid(f"{path} is over {SIZE_LIMIT} bytes")
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise BlueprintInvalid(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise BlueprintInvalid(f"{path} is not UTF-8 (byte {error.start})") from None
+    return parse_blueprint(load_text(text, path.name), default_id=default_id)
 
 
 def _if_it_is(path: Path, blueprint_id: str) -> Blueprint | None:
     try:
         found = _read(path, path.stem)
-    except (BlueprintInvalid, OSError, UnicodeDecodeError):
+    except BlueprintInvalid:
         return None
     return found if found.id == blueprint_id else None

@@ -13,18 +13,20 @@ from stellarstack.core.messages import Command, Json
 from stellarstack.core.records import ServerRecord, ServerStatus
 from stellarstack.core.requests import CreateServer, DeleteServer, ReinstallServer
 from stellarstack.core.spec import ServerSpec, parse_server_config, resolve
-from stellarstack.errors import InvalidState, StellarError
+from stellarstack.errors import Cancelled, InvalidState, StellarError
 from stellarstack.servers.blueprints import BlueprintShelf
 from stellarstack.servers.folders import remove_tree
 from stellarstack.servers.household import Household
-from stellarstack.servers.install import Installation
+from stellarstack.servers.install import Installation, install_folder, install_name
 from stellarstack.servers.lane import Step
 from stellarstack.servers.placement import ensure_image, ensure_network
 from stellarstack.servers.ports import try_ports
 from stellarstack.servers.server import Server
-from stellarstack.servers.start import launch
+from stellarstack.servers.start import start
+from stellarstack.servers.steady import steady
 from stellarstack.servers.stop import strike
 from stellarstack.servers.surroundings import Surroundings
+from stellarstack.servers.truth import sure
 
 
 class Arrivals:
@@ -39,16 +41,19 @@ class Arrivals:
 
     async def create(self, command: Command, request: CreateServer, step: Step) -> dict[str, Json]:
         """A server that is not installed to its end leaves nothing behind; one that only fails to start stays."""
-        known = self._household.find(request.server_id)
-        if known is not None and known.record.created_by == command.id:
-            server = known  # this very command was under way when the daemon died
-            await step.begin()
-        else:
+        server = self._household.find(request.server_id)
+        resumed = False
+        if server is None or server.record.created_by != command.id:
             self._household.refuse_while_draining()
+            if server is not None and not server.record.arrived:
+                await self._erase(server, files=server.record.own_root)  # what a failed create could not take away
             server = await self._arrive(command, request, step)
+        else:
+            await step.begin()
+            resumed = True  # this very command was under way when the daemon died: no half of an install stays
         if not server.record.installed:
-            await self._install_or_erase(server, request.skip_install)
-        failed = await self._first_start(server) if request.start else None
+            await self._install_or_erase(server, request.skip_install, resumed and server.record.own_root)
+        failed = await self._first_start(server, step) if request.start else None
         answer: dict[str, Json] = {"serverId": server.id, "containerId": server.record.container_id}
         return {**answer, "ports": server.ports(), "status": server.status.value, **failed_start(failed)}
 
@@ -56,34 +61,48 @@ class Arrivals:
         """Runs the install script again on a server that does not run."""
         server = self._household.get(request.server_id)
         self._household.refuse_while_draining()
+        await sure(server)
         if server.status.has_process:
             raise InvalidState(f"server {server.id} is {server.status.value}; stop it before it is installed again")
         await step.begin()
         server.rest()
-        if not request.keep_files:
-            await self._around.threads(remove_tree, server.root)
-        server.keep(replace(server.record, installed=False))
-        await self._install(server)
+        await self._install(server, renew=not request.keep_files)
         return {"status": server.status.value}
 
     async def delete(self, request: DeleteServer, step: Step) -> dict[str, Json]:
         """Ends, removes and forgets. What could not be removed is told, and the record stays for another try."""
+        if step.begun and self._household.find(request.server_id) is None:
+            return {}  # the daemon died right after it was gone
         server = self._household.get(request.server_id)
         await step.begin()
+        server.rest()
         if server.status.has_process:
             await strike(server)
         await self._erase(server, files=request.delete_files)
+        await self._around.in_thread(remove_tree, install_folder(self._around, server.id))
         return {}
 
     async def _arrive(self, command: Command, request: CreateServer, step: Step) -> Server:
         spec = await self._spec_of(request)
         with self._household.room_for(spec):
-            await self._around.threads(try_ports, spec.ports)
+            await self._around.in_thread(try_ports, spec.ports)
             await step.begin()
-            subnet = await self._around.subnets.take()
-            record = ServerRecord(spec, subnet, created_by=command.id)
-            await self._around.store.put_server(spec.server_id, record.to_document())
-            return await self._household.take_in(record, self._around)
+            return await steady(self._around.clock, "an arrival", self._settle_in(command, spec))
+
+    async def _settle_in(self, command: Command, spec: ServerSpec) -> Server:
+        """Record and household have a server both, or neither."""
+        around = self._around
+        subnet = await around.subnets.take()
+        try:
+            there = await around.in_thread((around.servers_root / spec.server_id).exists)
+            record = ServerRecord(spec, subnet, created_by=command.id, own_root=not there)
+            await around.store.put_server(spec.server_id, record.to_document())
+            server = await self._household.take_in(record, around)
+        except BaseException:
+            around.subnets.give_back(subnet)
+            raise
+        server.seen = True
+        return server
 
     async def _spec_of(self, request: CreateServer) -> ServerSpec:
         blueprint = await self._shelf.find(request.blueprint)
@@ -96,46 +115,61 @@ class Arrivals:
             allow_unlimited=self._around.docker.allow_unlimited,
         )
 
-    async def _install_or_erase(self, server: Server, skip_install: bool) -> None:
+    async def _install_or_erase(self, server: Server, skip_install: bool, renew: bool) -> None:
         try:
-            await self._install(server, skip_install)
+            await self._install(server, skip_install, renew)
         except (StellarError, CancelledError):
             if not self._household.closing:
-                await self._erase(server, files=True)
+                await self._erase_failed(server)
             raise
 
-    async def _install(self, server: Server, skip: bool = False) -> None:
+    async def _erase_failed(self, server: Server) -> None:
+        """The create's own error is the one to tell; what stays is taken away by the next create or delete."""
+        try:
+            await self._erase(server, files=server.record.own_root)
+        except (StellarError, CancelledError) as error:
+            self._log.warn("{server} could not be taken away: {reason}", server=server.id, reason=str(error))
+
+    async def _install(self, server: Server, skip: bool = False, renew: bool = False) -> None:
         """Fetches the image and runs the script. The record says `installed` only when all of it is done."""
         if server.status is not ServerStatus.INSTALLING:
             server.moved(server.lifecycle.install_began())
         try:
-            await ensure_image(server.spec.image, server)
-            await ensure_network(server)
-            await Installation(server).run(skip)
-            server.keep(replace(server.record, installed=True))
+            with server.at_work("install"):
+                await ensure_image(server.spec.image, server)
+                await ensure_network(server)
+                installation = Installation(server, skip)
+                await installation.prepare()
+                server.keep(replace(server.record, installed=False))
+                await installation.run(renew)
+                server.keep(replace(server.record, installed=True, arrived=True))
         finally:
             if not self._household.closing:
                 server.moved(server.lifecycle.install_ended())
 
-    async def _first_start(self, server: Server) -> StellarError | None:
-        if server.status is ServerStatus.RUNNING:
-            return None
+    async def _first_start(self, server: Server, step: Step) -> StellarError | None:
         try:
             self._household.refuse_while_draining()
-            await launch(server)
+            await start(server, step)
         except StellarError as error:
             return error
+        except CancelledError:
+            if self._household.closing:
+                raise
+            return Cancelled(f"the start of server {server.id} was overtaken; the server stays")
         return None
 
     async def _erase(self, server: Server, *, files: bool) -> None:
-        engine = self._around.engine
-        await engine.remove(server.container_name)
-        await engine.remove(f"{server.container_name}.install")
-        await engine.remove_network(server.container_name)
+        around = self._around
+        await around.hands.remove(server.container_name)
+        await around.hands.remove(install_name(server))
+        await around.hands.remove_network(server.container_name)
         if files:
-            await self._around.threads(remove_tree, server.root)
-        server.retire()
-        await self._around.store.remove_server(server.id)
+            await around.in_thread(remove_tree, server.root)
+        await steady(around.clock, "a farewell", self._forget(server))
+
+    async def _forget(self, server: Server) -> None:
+        await server.retire()
         self._household.let_go(server.id)
         self._around.subnets.give_back(server.record.subnet)
         self._around.gauges.forget(server.id)

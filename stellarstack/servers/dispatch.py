@@ -32,6 +32,10 @@ Operations: TypeAlias = Callable[[Command, Request], Operation]
 
 _OVERTAKES = (KillServer, DeleteServer)
 _YIELDS = (CreateServer, StartServer, StopServer, RestartServer, ReinstallServer)
+# What ends a start's wait for its ready check: a server that never says it is ready can be stopped at any moment.
+_ENDS_WAITS = (StopServer, RestartServer)
+# What takes a slot of `[limits] parallel_commands`. Ends do not: they must work while sixteen installs are under way.
+_HEAVY = (CreateServer, StartServer, RestartServer, ReinstallServer)
 
 
 class Dispatch:
@@ -95,15 +99,22 @@ class Dispatch:
             for idle in [key for key, lane in self._lanes.items() if lane.idle]:
                 del self._lanes[idle]
             self._lanes[server_id] = Lane(slots=self._slots, now=self._now, tasks=self._tasks, limit=self._lane_length)
+            if self._closed:
+                self._lanes[server_id].close()
         return self._lanes[server_id]
 
-    def add_internal(self, server_id: str, name: str, operation: Operation, settled: Callable[[Outcome], None]) -> None:
-        """Queues something of the daemon's own (a restart after a crash) in a server's lane."""
+    def add_internal(
+        self, server_id: str, name: str, operation: Operation, settled: Callable[[Outcome], None], ends: bool = False
+    ) -> None:
+        """Queues something of the daemon's own in a server's lane. InvalidState: it is full.
+
+        `ends`: it is a stop, which takes no slot and does not wait for a ready check.
+        """
 
         async def settle(outcome: Outcome) -> None:
             settled(outcome)
 
-        self.lane(server_id).add(Work(name, operation, settle, _nothing, yields=True))
+        self.lane(server_id).add(Work(name, operation, settle, _nothing, yields=True, ends_waits=ends, heavy=not ends))
 
     def close(self) -> None:
         """The daemon stops: what is under way stays in the journal for the next start."""
@@ -126,6 +137,8 @@ class Dispatch:
             expires_at=command.expires_at,
             yields=isinstance(request, _YIELDS),
             overtakes=isinstance(request, _OVERTAKES),
+            ends_waits=isinstance(request, _ENDS_WAITS),
+            heavy=isinstance(request, _HEAVY),
         )
 
     async def _settled(self, command: Command, began: float, outcome: Outcome) -> None:

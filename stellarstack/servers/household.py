@@ -13,6 +13,7 @@ from stellarstack.core.spec import ServerSpec
 from stellarstack.errors import Draining, PortInUse, ServerExists, ServerNotFound
 from stellarstack.servers.ports import clash_between
 from stellarstack.servers.server import Server
+from stellarstack.servers.stop import typed
 from stellarstack.servers.surroundings import Surroundings
 
 if TYPE_CHECKING:
@@ -64,9 +65,17 @@ class Household:
     async def take_in(self, record: ServerRecord, around: Surroundings) -> Server:
         """Makes a server of a record and opens its console."""
         console = await around.consoles.open(record.spec.server_id, record.status)
-        server = Server(record, console, around, self._on_end)
+        server = Server(record, console, around, self._on_end, lambda: self.closing)
         self._servers[server.id] = server
         return server
+
+    def line_typed(self, server_id: str, line: str) -> None:
+        """Somebody enters `line` into the server's console: its stop command counts as a stop (EGGS.md 2)."""
+        server = self._servers.get(server_id)
+        if server is None or not server.spec.blueprint.stop.is_typed(line):
+            return
+        if server.status in (ServerStatus.STARTING, ServerStatus.RUNNING) and not server.busy:
+            server.around.tasks.spawn("a typed stop", typed(server))
 
     def let_go(self, server_id: str) -> None:
         self._servers.pop(server_id, None)

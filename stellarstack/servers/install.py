@@ -3,73 +3,119 @@
 from __future__ import annotations
 
 import codecs
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
 from stellarstack.core.container_spec import install_body
 from stellarstack.core.events import install_output
-from stellarstack.errors import InstallFailed, StellarError
+from stellarstack.errors import ContainerGone, DockerUnavailable, InstallFailed, StellarError, TimedOut
 from stellarstack.servers.folders import prepare_root, remove_tree, write_private
-from stellarstack.servers.placement import ensure_image, ensure_network, placement_of
+from stellarstack.servers.placement import ensure_image, placement_of
 from stellarstack.servers.server import Server
-from stellarstack.tasks import within
+from stellarstack.servers.surroundings import Surroundings
+from stellarstack.tasks import sleep, within
 
-LOG_LIMIT = 4 * 2**20  # bytes of one install that are kept in its log file
+LOG_HALF = 2 * 2**20  # characters of an install's begin, and of its end, that are kept in its log file
+SHOWN_PER_SECOND = 256 * 2**10  # characters that are sent as events; a script that floods is shown in part
 TAIL = 500  # characters of output that a failure's message tells
+LAST_WORDS = 2.0  # seconds that the output may come later than the exit status
+ASK_AGAIN = 1.0  # seconds between questions to an engine that let go of the wait
 
 
-class _Output:
-    """Meets OutputSink: sends what the script prints as events and keeps it for the log file."""
+def install_name(server: Server) -> str:
+    """Of the container that runs the script. No server's own container begins like this, whatever its id."""
+    return f"install-{server.container_name}"
 
-    def __init__(self, publish: Callable[[str], None]) -> None:
-        self._publish = publish
+
+def install_folder(around: Surroundings, server_id: str) -> Path:
+    """Where the script and the last install's log lie, out of the tenant's reach."""
+    return around.state_root / "install" / server_id
+
+
+class Output:
+    """Meets OutputSink: shows what the script prints and keeps it for the log file, its begin and its end."""
+
+    def __init__(self, show: Callable[[str], None], now: Callable[[], float]) -> None:
+        self._show = show
+        self._now = now
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
-        self._kept: list[str] = []
-        self._size = 0
+        self._begin: list[str] = []
+        self._end: deque[str] = deque()
+        self._begin_size = self._end_size = self._left_out = 0
+        self._second, self._shown = 0, 0
+        self.ended: Deferred[None] = Deferred()
 
     def output_received(self, data: bytes) -> None:
         text = self._decode(data)
         if text:
-            self._publish(text)
-        if self._size < LOG_LIMIT:
-            self._kept.append(text)
-            self._size += len(text)
+            self._keep(text)
+            self._show_some(text)
 
     def output_ended(self) -> None:
-        """Nothing more comes; the exit status is asked for by the install itself."""
+        if not self.ended.called:
+            self.ended.callback(None)
 
     def text(self) -> str:
-        return "".join(self._kept)
+        """What was kept; where the middle is missing, it says so."""
+        middle = f"\n[{self._left_out} characters left out]\n" if self._left_out else ""
+        return "".join([*self._begin, middle, *self._end])
+
+    def _keep(self, text: str) -> None:
+        if self._begin_size < LOG_HALF:
+            self._begin.append(text)
+            self._begin_size += len(text)
+            return
+        self._end.append(text)
+        self._end_size += len(text)
+        while self._end_size > LOG_HALF and len(self._end) > 1:
+            gone = len(self._end.popleft())
+            self._end_size -= gone
+            self._left_out += gone
+
+    def _show_some(self, text: str) -> None:
+        if int(self._now()) != self._second:
+            self._second, self._shown = int(self._now()), 0
+        if self._shown <= SHOWN_PER_SECOND:
+            self._shown += len(text)
+            self._show(text if self._shown <= SHOWN_PER_SECOND else f"{text}\n[output left out]\n")
 
 
 class Installation:
-    """One run of a server's install script. Leaves no container behind, whatever ends it."""
+    """One run of a server's install script (`skip`: of none). Leaves no container behind, whatever ends it."""
 
     _log = Logger()
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, skip: bool = False) -> None:
         self._server = server
-        self._name = f"{server.container_name}.install"
-        self._folder = server.around.state_root / "install" / server.id
-        self._output = _Output(self._publish)
+        self._plan = None if skip else server.spec.blueprint.install
+        self._name = install_name(server)
+        self._folder = install_folder(server.around, server.id)
+        self._script = self._folder / "script"
+        self._output = Output(self._publish, server.around.now)
 
-    async def run(self, skip: bool = False) -> None:
-        """Makes the server's folder and, unless `skip`, runs the script in it.
+    async def prepare(self) -> None:
+        """Has what the script needs, before anything of the server is touched. ImageNotFound, ImagePullFailed."""
+        if self._plan is not None:
+            await ensure_image(self._server.spec.install_image, self._server)
+
+    async def run(self, renew: bool = False) -> None:
+        """Makes the server's folder (`renew`: anew and empty) and runs the script in it.
 
         InstallFailed: it did not end with 0. TimedOut: not within the blueprint's time.
         """
-        around, install = self._server.around, self._server.spec.blueprint.install
+        around, install = self._server.around, self._plan
+        if renew:
+            await around.in_thread(remove_tree, self._server.root)
         user = (around.docker.uid, around.docker.gid)
-        await around.threads(prepare_root, self._server.root, *user, self._server.spec.subfolders)
-        if install is None or skip:
+        await around.in_thread(prepare_root, self._server.root, *user, self._server.spec.subfolders)
+        if install is None:
             return
-        await ensure_image(self._server.spec.install_image, self._server)
-        await ensure_network(self._server)
-        await around.threads(write_private, self._folder / "install.sh", install.script.replace("\r\n", "\n"), 0o755)
-        await around.threads(self._folder.chmod, 0o755)  # the server's user must reach it
+        await around.in_thread(write_private, self._script / "install.sh", install.script.replace("\r\n", "\n"), 0o755)
+        await around.in_thread(self._script.chmod, 0o755)  # the server's user must reach it
         self._server.progress("installing")
         try:
             code = await within(around.clock, install.timeout, f"the install of server {self._server.id}", self._run())
@@ -80,30 +126,46 @@ class Installation:
             raise InstallFailed(f"the install script of server {self._server.id} ended with status {code}: {last}")
 
     async def _run(self) -> int:
-        engine = self._server.around.engine
-        await engine.remove(self._name)
-        body = install_body(self._server.spec, placement_of(self._server, str(self._folder)))
-        container = await engine.create_container(self._name, body)
-        attachment = await engine.attach(container, self._output)
+        around = self._server.around
+        await around.hands.remove(self._name)
+        body = install_body(self._server.spec, placement_of(self._server, str(self._script)))
+        container = await around.hands.create_container(self._name, body)
+        attachment = await around.engine.attach(container, self._output)
         try:
-            await engine.start(container)
-            return await engine.wait(container)
+            await around.hands.start(container)
+            code = await self._exit_status(container)
+            await self._last_words()
+            return code
         finally:
             attachment.close()
+
+    async def _exit_status(self, container: str) -> int:
+        """An engine that restarts under a script that runs on is asked again."""
+        while True:
+            try:
+                return await self._server.around.engine.wait(container)
+            except ContainerGone:
+                raise InstallFailed(f"somebody removed the install container of server {self._server.id}") from None
+            except (DockerUnavailable, TimedOut) as error:
+                self._log.warn("{server}: install is asked for again: {reason}", server=self._server.id,
+                               reason=str(error))  # fmt: skip
+            await sleep(self._server.around.clock, ASK_AGAIN)
+
+    async def _last_words(self) -> None:
+        try:
+            await within(self._server.around.clock, LAST_WORDS, "the install's output", self._output.ended)
+        except TimedOut:
+            self._log.warn("{server}: its install's output did not end", server=self._server.id)
 
     async def _clean(self) -> None:
         around = self._server.around
         try:
-            await around.engine.remove(self._name)
+            await around.hands.remove(self._name)
         except (StellarError, CancelledError) as error:
             self._log.warn("{container} could not be removed: {reason}", container=self._name, reason=str(error))
-        await around.threads(_keep_log, around.state_root / "install" / f"{self._server.id}.log", self._output.text())
-        await around.threads(remove_tree, self._folder)
+        await around.in_thread(write_private, self._folder / "install.log", self._output.text())
+        await around.in_thread(remove_tree, self._script)
 
     def _publish(self, text: str) -> None:
         around = self._server.around
         around.bus.publish(install_output(self._server.id, around.node_id, around.now(), text))
-
-
-def _keep_log(path: Path, text: str) -> None:
-    write_private(path, text)

@@ -19,6 +19,7 @@ from stellarstack.tasks import Tasks, sleep
 
 TRANSIENT_PER_SECOND = 10
 DURABLE_PER_SECOND = 100
+LOGGED_PER_SECOND = 10
 ALERT_EVERY = 60.0  # seconds
 ALERT_AFTER = 1.0  # seconds: the first of a burst waits for the rest
 
@@ -57,6 +58,7 @@ class CommandIntake:
         self._tasks = tasks
         self._transient = _Allowance(TRANSIENT_PER_SECOND)
         self._durable = _Allowance(DURABLE_PER_SECOND)
+        self._logged = _Allowance(LOGGED_PER_SECOND)
         self._rejected = 0
         self._alerted = float("-inf")
 
@@ -86,15 +88,16 @@ class CommandIntake:
     ) -> None:
         now = self._now()
         durable = command_id is not None and self._durable.take(now)
-        if durable or self._transient.take(now):
-            event = command_refused(
-                self._node_id, now, error,
-                command_id=command_id, command=command, server_id=server_id, durable=durable,
-            )  # fmt: skip
-            await self._bus.emit(event)
-            self._log.warn("refused a command: {code}, {reason}", code=error.code, reason=str(error)[:300])
-        else:
+        if command_id is None and not self._transient.take(now):
             self._count(now)
+            return
+        event = command_refused(
+            self._node_id, now, error,
+            command_id=command_id, command=command, server_id=server_id, durable=durable,
+        )  # fmt: skip
+        await self._bus.emit(event)
+        if self._logged.take(now):
+            self._log.warn("refused a command: {code}, {reason}", code=error.code, reason=str(error)[:300])
 
     def _count(self, now: float) -> None:
         """Refusals beyond the allowance are told together, at most once a minute."""

@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from dataclasses import replace
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredList, FirstError
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredLock, FirstError
 from twisted.logger import Logger
 
-from stellarstack.core.crash import Ending, in_window, judge, known_cause
+from stellarstack.core.container_spec import LABEL_NODE, LABEL_ROLE, LABEL_SERVER, ROLE_INSTALL
+from stellarstack.core.crash import BACKOFF_FIRST, Ending, in_window, judge, known_cause
 from stellarstack.core.events import node_alert
 from stellarstack.core.messages import Json
-from stellarstack.core.records import ServerStatus, StatusReason
+from stellarstack.core.records import StatusReason
 from stellarstack.core.server_lifecycle import Transition
-from stellarstack.errors import ContainerGone, StellarError
-from stellarstack.interfaces import EngineEvent, EngineVersion
+from stellarstack.errors import StellarError
+from stellarstack.interfaces import ContainerState, EngineEvent, EngineVersion
 from stellarstack.servers.household import Household
 from stellarstack.servers.lane import Outcome, Step
 from stellarstack.servers.server import Server
-from stellarstack.servers.start import launch, measure
+from stellarstack.servers.start import launch
 from stellarstack.servers.surroundings import Surroundings
+from stellarstack.servers.truth import doubt, look
 from stellarstack.tasks import sleep
 
 RETRY_FIRST, RETRY_MOST = 0.2, 5.0  # seconds between attempts to reach the engine
 PULSE = 10.0  # seconds between questions whether the engine still answers
 CRASH_LINES = 50
-LOOK_WAITS = (1.0, 2.0, 5.0, 10.0, 30.0)  # seconds between looks at a container that ended
 
 
 class Keeper:
@@ -54,6 +54,7 @@ class Keeper:
         self._draining = draining
         self._rebooted = rebooted
         self._first = True
+        self._reconciling = DeferredLock()
         self._last_event = 0.0
         self._pause: Deferred[None] | None = None
         self._delay = RETRY_FIRST
@@ -71,11 +72,20 @@ class Keeper:
                 await self._while_it_answers(self._around.engine.follow_events(since, self._event, self._connected))
             except StellarError as error:
                 self._log.warn("the engine is out of reach: {reason}", reason=str(error))
-                self._up = False
-                self._changed(False, error)
+                self._lost(error)
+            except CancelledError:
+                raise
+            except Exception:
+                self._log.failure("the engine watch stumbled")
+                self._lost(StellarError("the engine watch stumbled over a fault of the daemon's own"))
             self._pause = sleep(self._around.clock, self._delay)
             self._delay = min(RETRY_MOST, self._delay * 2)
             await self._pause
+
+    def _lost(self, error: StellarError) -> None:
+        self._up = False
+        self._changed(False, error)
+        self._tell_all()
 
     async def _while_it_answers(self, following: Coroutine[Deferred[Any], Any, None]) -> None:
         """Follows the feed; a frozen engine keeps its feed open and silent, so it is asked now and then (K02)."""
@@ -93,6 +103,9 @@ class Keeper:
         while True:
             await sleep(self._around.clock, PULSE)
             self.engine_version = await self._around.engine.version()
+            for server in self._household.all():
+                if server.status.has_process and not server.busy and not server.console.attached:
+                    doubt(server)  # its terminal broke off, or its end was missed
 
     def hurry(self) -> None:
         """Tries the engine at once instead of waiting out the delay."""
@@ -102,7 +115,7 @@ class Keeper:
     def _connected(self) -> None:
         self._up = True
         self._delay = RETRY_FIRST
-        self._around.tasks.spawn("reconcile", self._reconcile_all())
+        self._around.tasks.spawn("reconcile", self._reconcile_in_turn())
 
     def _event(self, event: EngineEvent) -> None:
         self._last_event = max(self._last_event, event.time)
@@ -111,65 +124,59 @@ class Keeper:
             return
         if event.action == "oom":
             server.oom_seen(event.container_id)
-        elif event.action in ("die", "destroy"):
-            self._around.tasks.spawn("end of a container", self._look_at(server, event.container_id))
-
-    async def _look_at(self, server: Server, container_id: str) -> None:
-        """The end of a container must not be missed for an engine that stumbles at this very moment."""
-        for wait in LOOK_WAITS:
-            try:
-                await server.container_died(container_id)
-                return
-            except StellarError as error:
-                self._log.warn("{server}: its end cannot be looked up: {reason}", server=server.id, reason=str(error))
-            await sleep(self._around.clock, wait)
+        elif (event.action in ("die", "destroy") and server.status.has_process) or (
+            event.action == "start" and not server.starting_up
+        ):
+            doubt(server)
 
     # ------------------------------------------------------------------ reconcile
 
+    async def _reconcile_in_turn(self) -> None:
+        await self._reconciling.run(lambda: Deferred.fromCoroutine(self._reconcile_all()))
+
     async def _reconcile_all(self) -> None:
-        cause = StatusReason.RECONCILED if self._first else StatusReason.DOCKER_RESTART
-        if self._first and self._rebooted():
-            cause = StatusReason.DOCKER_RESTART
         for server in self._household.all():
-            told = server.told
+            fresh = not server.seen
+            cause = StatusReason.RECONCILED if fresh and not self._rebooted() else StatusReason.DOCKER_RESTART
             try:
-                await self._reconcile(server, cause)
+                await look(server, cause)
             except StellarError as error:
                 self._log.warn("{server} could not be reconciled: {reason}", server=server.id, reason=str(error))
-            if self._first and server.told == told:
-                server.tell()
-        await self._tell_strangers()
-        self._first = False
+                doubt(server)
+                continue
+            if fresh and server.record.wanted and not server.status.has_process and server.comeback is None:
+                self._come_back(server, BACKOFF_FIRST)  # the daemon ended while it waited to be restarted
+        self._tell_all()
+        try:
+            await self._look_at_strangers()
+        except StellarError as error:
+            self._log.warn("other containers could not be looked at: {reason}", reason=str(error))
         if self._up:
             self._changed(True, None)
 
-    async def _reconcile(self, server: Server, cause: StatusReason) -> None:
-        try:
-            state = await self._around.engine.inspect(server.container_name)
-        except ContainerGone:
-            state = None
-        if state is None or not state.running:
-            if server.record.container_id is not None or self._first:
-                server.note_end(state, cause)
-            if server.status is ServerStatus.INSTALLING and self._first:
-                server.moved(server.lifecycle.install_ended())
-            return
-        if server.record.container_id != state.id:
-            server.keep(replace(server.record, container_id=state.id))
-        if self._first or not server.status.has_process:
-            server.moved(server.lifecycle.found_running())
-        measure(server, state)
-        if not server.console.attached:
-            await server.console.attach(state.id, rejoin=True)
+    def _tell_all(self) -> None:
+        """Once at each start of the daemon every server's state is told, changed or not (PROTOCOL 5)."""
+        if self._first:
+            self._first = False
+            for server in self._household.all():
+                if not server.told:
+                    server.tell()
 
-    async def _tell_strangers(self) -> None:
-        """Containers with this node's label and no record: left alone, since they may be somebody's game, and told."""
-        labels = {"stellarstack.node": self._around.node_id}
-        for container in await self._around.engine.containers(labels):
-            server_id = container.labels.get("stellarstack.server", "")
-            if self._household.find(server_id) is None and container.running:
+    async def _look_at_strangers(self) -> None:
+        """Games with this node's label and no record are left alone, and told. Forgotten installs are removed."""
+        for container in await self._around.engine.containers({LABEL_NODE: self._around.node_id}):
+            server_id = container.labels.get(LABEL_SERVER, "")
+            server = self._household.find(server_id)
+            if container.labels.get(LABEL_ROLE) == ROLE_INSTALL:
+                if server is None or not server.busy:
+                    await self._remove_forgotten(container)
+            elif server is None and container.running:
                 text = f"container {container.name} of server {server_id} runs here without a record; it is left alone"
                 await self._alert("warning", "container_without_record", text, server_id)
+
+    async def _remove_forgotten(self, container: ContainerState) -> None:
+        self._log.warn("{container}: nobody waits for this install any more", container=container.name)
+        await self._around.hands.remove(container.id)
 
     # ------------------------------------------------------------------ crashes
 
@@ -190,18 +197,37 @@ class Keeper:
         if verdict.restart_after is None or self._draining():
             server.rest()
             return
-        self._around.tasks.spawn("crash restart", self._restart(server, verdict.restart_after))
+        self._come_back(server, verdict.restart_after)
 
-    async def _restart(self, server: Server, delay: float) -> None:
-        await sleep(self._around.clock, delay)
-        if server.record.wanted and not server.status.has_process:
+    def _come_back(self, server: Server, delay: float) -> None:
+        waiting = server.comeback = sleep(self._around.clock, delay)
+        self._around.tasks.spawn("crash restart", self._restart(server, waiting))
+
+    async def _restart(self, server: Server, waiting: Deferred[None]) -> None:
+        try:
+            await waiting
+        except CancelledError:
+            return  # somebody decided otherwise
+        server.comeback = None
+        if self._may_come_back(server):
             self._add_internal(server.id, "restart after a crash", lambda step: self._again(server, step), _forget)
 
+    def _may_come_back(self, server: Server) -> bool:
+        here = self._household.find(server.id) is server
+        return here and server.record.wanted and not server.status.has_process and not self._draining()
+
     async def _again(self, server: Server, step: Step) -> dict[str, Json]:
-        if server.record.wanted and not server.status.has_process and not self._draining():
-            await step.begin()
-            server.crashes = (*server.crashes, self._around.now())
-            await launch(server)
+        if not self._may_come_back(server):
+            return {}
+        await step.begin()
+        server.crashes = (*server.crashes, self._around.now())
+        try:
+            await launch(server, step)
+        except StellarError:
+            if not server.came_up and not server.status.has_process:
+                server.want(True)
+                self.ended(server, server.lifecycle.last)
+            raise
         return {}
 
     async def _report(self, server: Server, transition: Transition, why: str) -> None:

@@ -16,9 +16,20 @@ from stellarstack.tasks import Tasks
 
 
 class Step(Protocol):
-    """What a work calls once, right before its first effect: errors before it are refusals, after it failures."""
+    """What a work tells of itself while it runs."""
 
-    async def begin(self) -> None: ...
+    @property
+    def begun(self) -> bool:
+        """Whether it has done something, in this life of the daemon or in the one before."""
+
+    async def begin(self) -> None:
+        """Called right before the first effect: errors before it are refusals, after it failures."""
+
+    def only_waits(self) -> None:
+        """From now on the work only waits for the game: others may have its slot, and a stop may end the wait.
+
+        Cancelled: such a stop is waiting already.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +41,17 @@ class Outcome:
     begun: bool
 
 
+def _nobody() -> None:
+    """A work outside all lanes has no slot to give, and nobody behind it."""
+
+
 @dataclass(eq=False, slots=True)
 class Work:
-    """One thing to do in a lane. `yields`: server.kill ends it or takes it away. `overtakes`: it is such a kill."""
+    """One thing to do in a lane. Meets Step.
+
+    `yields`: server.kill ends it or takes it away. `overtakes`: it is such a kill. `ends_waits`: a start before it that
+    only waits for its ready check does not wait on. `heavy`: it takes one of the node's slots.
+    """
 
     name: str
     perform: Callable[[Step], Awaitable[Mapping[str, Json]]]
@@ -41,13 +60,18 @@ class Work:
     expires_at: float | None = None
     yields: bool = False
     overtakes: bool = False
+    ends_waits: bool = False
+    heavy: bool = True
     begun: bool = False
+    on_wait: Callable[[], None] = _nobody
 
     async def begin(self) -> None:
-        """Meets Step."""
         if not self.begun:
             await self.note_begin()
             self.begun = True
+
+    def only_waits(self) -> None:
+        self.on_wait()
 
 
 class Lane:
@@ -63,6 +87,9 @@ class Lane:
         self._waiting: deque[Work] = deque()
         self._current: Work | None = None
         self._running: Deferred[Any] | None = None
+        self._has_slot = False
+        self._only_waits = False
+        self._cancelled = False
         self._driving = False
         self._closed = False
 
@@ -74,13 +101,16 @@ class Lane:
         """Queues `work`. InvalidState: too many wait already."""
         if self._closed:
             return
-        if work.overtakes:
+        if work.overtakes and not self._late(work):
+            work.expires_at = None  # its effect has begun
             self._overtake()
-            self._waiting.appendleft(work)
+            self._waiting.insert(sum(1 for other in self._waiting if other.overtakes), work)
         elif len(self._waiting) >= self._limit:
             raise InvalidState(f"{len(self._waiting)} commands wait for this server already; try again later")
         else:
             self._waiting.append(work)
+            if self._only_waits and self._ends_waits(work):
+                self._cancel()
         if not self._driving:
             self._driving = True
             self._tasks.spawn("lane", self._drive())
@@ -90,13 +120,36 @@ class Lane:
         self._closed = True
         self._waiting.clear()
 
+    def _late(self, work: Work) -> bool:
+        return work.expires_at is not None and work.expires_at <= self._now()
+
+    def _ends_waits(self, work: Work) -> bool:
+        return work.ends_waits and not self._late(work)
+
     def _overtake(self) -> None:
         taken = [work for work in self._waiting if work.yields]
         for work in taken:
             self._waiting.remove(work)
             self._tasks.spawn("cancelled work", self._settle(work, None, Cancelled(f"{work.name} was overtaken")))
-        if self._current is not None and self._current.yields and self._running is not None:
+        if self._current is not None and self._current.yields:
+            self._cancel()
+
+    def _cancel(self) -> None:
+        """Once: what a work does then, it does to put things right."""
+        if self._running is not None and not self._cancelled:
+            self._cancelled = True
             self._running.cancel()
+
+    def _work_only_waits(self) -> None:
+        self._give_slot()
+        if self._cancelled or any(map(self._ends_waits, self._waiting)):
+            raise Cancelled("a stop came while the server was starting")
+        self._only_waits = True
+
+    def _give_slot(self) -> None:
+        if self._has_slot:
+            self._has_slot = False
+            self._slots.release()
 
     async def _drive(self) -> None:
         try:
@@ -106,7 +159,8 @@ class Lane:
             self._driving = False
 
     async def _one(self, work: Work) -> None:
-        self._current = work
+        self._current, self._cancelled = work, False
+        work.on_wait = self._work_only_waits
         self._running = Deferred.fromCoroutine(self._perform(work))
         result: Mapping[str, Json] | None = None
         error: StellarError | None = None
@@ -121,20 +175,26 @@ class Lane:
             error = StellarError(f"{work.name}: a fault of the daemon's own; its log tells more")
         finally:
             self._current = self._running = None
+            self._only_waits = False
         await self._settle(work, result, error)
 
     async def _perform(self, work: Work) -> Mapping[str, Json]:
-        if work.overtakes:
-            return await work.perform(work)
-        await self._slots.acquire()
+        if work.heavy:
+            await self._slots.acquire()
+            self._has_slot = True
         try:
-            if work.expires_at is not None and work.expires_at <= self._now():
-                raise Expired(f"{work.name} was due {self._now() - work.expires_at:.0f} s before its turn came")
+            if self._late(work):
+                raise Expired(f"{work.name} was due {self._now() - (work.expires_at or 0):.0f} s before its turn came")
             return await work.perform(work)
         finally:
-            self._slots.release()
+            self._give_slot()
 
     async def _settle(self, work: Work, result: Mapping[str, Json] | None, error: StellarError | None) -> None:
         if self._closed:
             return
-        await work.settle(Outcome(result, error, work.begun))
+        try:
+            await work.settle(Outcome(result, error, work.begun))
+        except CancelledError:
+            raise
+        except Exception:
+            self._log.failure("the result of {work} could not be told", work=work.name)

@@ -22,13 +22,12 @@ from stellarstack.core.requests import (
     StopServer,
     TypeLine,
 )
-from stellarstack.errors import InvalidState
+from stellarstack.errors import InvalidState, StellarError
 from stellarstack.servers import start as starting
 from stellarstack.servers import stop as stopping
 from stellarstack.servers.create import Arrivals
-from stellarstack.servers.dispatch import Operation
 from stellarstack.servers.household import Household
-from stellarstack.servers.lane import Outcome, Step
+from stellarstack.servers.lane import Step
 from stellarstack.servers.server import Server
 from stellarstack.servers.surroundings import Surroundings
 
@@ -44,7 +43,7 @@ class Operations:
         around: Surroundings,
         node_info: Callable[[], Awaitable[Mapping[str, Json]]],
         revoke: Callable[[ConsoleRevoke], Awaitable[int]],
-        queue: Callable[[str, str, Operation, Callable[[Outcome], None]], None],
+        queue: Callable[..., None],
     ) -> None:
         self._household = household
         self._arrivals = arrivals
@@ -98,6 +97,7 @@ class Operations:
         if not server.status.has_process or not server.console.attached:
             raise InvalidState(f"server {server.id} is {server.status.value}: there is no console to type into")
         await step.begin()
+        self._household.line_typed(server.id, line)
         server.console.type(line.encode() + b"\r")
         return {}
 
@@ -116,5 +116,9 @@ class Operations:
         async def stop(step: Step) -> Mapping[str, Json]:
             return await stopping.stop(server, step, timeout)
 
-        self._queue(server.id, "stop before the end", stop, lambda _: done.callback(None))
+        try:
+            self._queue(server.id, "stop before the end", stop, lambda _: done.callback(None), True)
+        except StellarError as error:
+            server.note(f"it is not stopped before the end: {error}")
+            done.callback(None)
         return done

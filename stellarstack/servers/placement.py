@@ -62,10 +62,12 @@ async def ensure_network(server: Server) -> None:
     for _ in range(NETWORK_TRIES):
         if name in await around.engine.networks(labels):
             return
+        held = server.record.subnet
         try:
-            await around.engine.create_network(name, server.record.subnet, labels)
+            await around.hands.create_network(name, held, labels)
             return
         except EngineConflict:
-            await around.engine.remove_network(name)
-            server.keep(replace(server.record, subnet=await around.subnets.take(instead_of=server.record.subnet)))
+            await around.hands.remove_network(name)
+            server.keep(replace(server.record, subnet=await around.subnets.take(instead_of=held)))
+            around.subnets.give_back(held)
     raise EngineConflict(f"no free network could be found for server {server.id} in [docker] network_pool")

@@ -34,13 +34,13 @@ def try_ports(wanted: Iterable[PortMapping]) -> None:
 def _try_one(port: PortMapping, protocol: str) -> None:
     family = socket.AF_INET6 if ":" in port.ip else socket.AF_INET
     kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
-    with socket.socket(family, kind) as probe:
-        if protocol == "tcp":
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
+    try:
+        with socket.socket(family, kind) as probe:
+            if protocol == "tcp":
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((port.ip or "0.0.0.0", port.host))
-        except OSError as error:
-            raise PortInUse(_told(port, protocol, error)) from None
+    except OSError as error:
+        raise PortInUse(_told(port, protocol, error)) from None
 
 
 def _told(port: PortMapping, protocol: str, error: OSError) -> str:

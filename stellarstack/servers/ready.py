@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import http.client
+import re
 import socket
+import time
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from twisted.internet.defer import Deferred
 
 from stellarstack.core.ready import ReadyKind, ReadyMatcher
 from stellarstack.core.records import ServerStatus
+from stellarstack.errors import StellarError
 from stellarstack.tasks import sleep
 
 if TYPE_CHECKING:
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
 
 PROBE_EVERY = 1.0  # seconds
 PROBE_TIMEOUT = 2.0  # seconds
+STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])")
+URL_SAFE = "/?&=%:;,+@~!*'()$#[]-._"
 
 
 class ReadyWatch:
@@ -32,8 +37,8 @@ class ReadyWatch:
         self._unwatch = server.console.watch(self._line)
 
     def process_started(self) -> None:
-        """The engine has started the process: a check that needs no line begins now."""
-        if not self._open:
+        """The engine has started the process: a check that needs no line begins now. Safe to repeat."""
+        if not self._open or self._probing is not None:
             return
         if self._check.kind is ReadyKind.NONE:
             self._met()
@@ -42,12 +47,16 @@ class ReadyWatch:
 
     def settled(self) -> Deferred[None]:
         """Fires when the watch is over: the server is ready, or its process has ended."""
-        settled: Deferred[None] = Deferred(lambda gone: self._waiting.remove(gone))
+        settled: Deferred[None] = Deferred(self._no_longer_waits)
         if self._open:
             self._waiting.append(settled)
         else:
             settled.callback(None)
         return settled
+
+    def _no_longer_waits(self, gone: Deferred[None]) -> None:
+        if gone in self._waiting:
+            self._waiting.remove(gone)
 
     def close(self) -> None:
         """The run is over (or the watch has done its work)."""
@@ -73,15 +82,23 @@ class ReadyWatch:
     async def _probe(self) -> None:
         around, server = self._server.around, self._server
         attempt = _http_answers if self._check.kind is ReadyKind.HTTP else _port_opens
-        state = await around.engine.inspect(server.container_name)
-        address = next((ip for ip in state.addresses.values() if ip), "127.0.0.1")
         port = self._check.port or next((port.container for port in server.spec.ports), 0)
+        address = ""
         while self._open:
-            if port and await around.threads(attempt, address, port, self._check.path):
+            address = address or await self._address()
+            if port and address and await around.in_thread(attempt, address, port, self._check.path):
                 self._probing = None
                 self._met()
                 return
             await sleep(around.clock, PROBE_EVERY)
+
+    async def _address(self) -> str:
+        """Of the container in its network; empty while the engine does not tell."""
+        try:
+            state = await self._server.around.engine.inspect(self._server.container_name)
+        except StellarError:
+            return ""
+        return next((ip for ip in state.addresses.values() if ip), "127.0.0.1")
 
 
 def _port_opens(address: str, port: int, _path: str) -> bool:
@@ -94,12 +111,20 @@ def _port_opens(address: str, port: int, _path: str) -> bool:
 
 
 def _http_answers(address: str, port: int, path: str) -> bool:
-    """Any answer below 500 will do. Blocks: for a thread."""
-    connection = http.client.HTTPConnection(address, port, timeout=PROBE_TIMEOUT)
+    """Any answer below 500 will do. Blocks for at most PROBE_TIMEOUT, however slowly it drips: for a thread."""
+    deadline = time.monotonic() + PROBE_TIMEOUT
     try:
-        connection.request("GET", path or "/")
-        return connection.getresponse().status < 500
-    except (OSError, http.client.HTTPException):
+        with socket.create_connection((address, port), PROBE_TIMEOUT) as connection:
+            request = f"GET {quote(path or '/', safe=URL_SAFE)} HTTP/1.0\r\nHost: {address}:{port}\r\n\r\n"
+            connection.sendall(request.encode("ascii"))
+            answer = b""
+            while len(answer) < 12 and (left := deadline - time.monotonic()) > 0:
+                connection.settimeout(left)
+                piece = connection.recv(4096)
+                if not piece:
+                    break
+                answer += piece
+    except OSError:
         return False
-    finally:
-        connection.close()
+    status = STATUS_LINE.match(answer)
+    return status is not None and int(status[1]) < 500

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,19 +15,24 @@ from stellarstack.core.messages import Json
 from stellarstack.core.records import ServerRecord, ServerStatus, StatusReason
 from stellarstack.core.server_lifecycle import ServerLifecycle, Transition
 from stellarstack.core.spec import ServerSpec
-from stellarstack.errors import ContainerGone, TimedOut
+from stellarstack.errors import StellarError, TimedOut
 from stellarstack.interfaces import ContainerState, ServerConsole
 from stellarstack.servers.ready import ReadyWatch
+from stellarstack.servers.scribe import Scribe
 from stellarstack.servers.surroundings import Surroundings
+from stellarstack.servers.truth import doubt, look
 from stellarstack.tasks import within
 
 LOOK_AGAIN = 1.0  # seconds after which an end that the event feed may have missed is looked up
+LOOK_MOST = 5.0  # seconds that such a look may take
 
 
 class Server:
     """Owns the state of one game server. The procedures that change it (start, stop, install) live beside this module.
 
-    `on_end(server, transition)` is told when a process ended; `on_rest(server)` when somebody wants it to stay down.
+    `on_end(server, transition)` is told when a process ended. `closing`: the daemon stops, so what breaks off is
+    neither undone nor told. `seen`: this daemon has compared it with the engine. `process_asked`: the engine was asked
+    to start this run's process; `came_up`: it said that it did. `comeback`: the wait before a crash restart.
     """
 
     _log = Logger()
@@ -37,20 +43,33 @@ class Server:
         console: ServerConsole,
         around: Surroundings,
         on_end: Callable[[Server, Transition], None],
+        closing: Callable[[], bool],
     ) -> None:
         self.record = record
         self.console = console
         self.around = around
+        self.closing = closing
         self.lifecycle = ServerLifecycle(record.spec.server_id, record.status)
         self.watch: ReadyWatch | None = None
         self.killing = False
+        self.process_asked = False
+        self.came_up = False
         self.started_at: float | None = None
         self.crashes: tuple[float, ...] = ()
+        self.comeback: Deferred[None] | None = None
+        self.seen = False
+        self.told = 0
+        self.doubts = 0
+        self.doubting = False
+        self.asked_meanwhile = False
         self._on_end = on_end
         self._ends: list[Deferred[None]] = []
         self._oom_container: str | None = None
-        self._retired = False
-        self.told = 0
+        self._works: list[str] = []
+        self._scribe = Scribe(
+            server_id=self.id, store=around.store, bus=around.bus, clock=around.clock, tasks=around.tasks,
+            again=self.tell,
+        )  # fmt: skip
 
     # ------------------------------------------------------------------ facts
 
@@ -97,51 +116,85 @@ class Server:
             "startedAt": self.started_at if self.status.has_process else None,
         }
 
+    # ------------------------------------------------------------------ who is at work
+
+    @property
+    def busy(self) -> bool:
+        """Whether a procedure moves this server now, and will say itself what came of it."""
+        return bool(self._works)
+
+    @property
+    def starting_up(self) -> bool:
+        """Whether a start is between its first effect and the engine's word that the process is there."""
+        return "start" in self._works
+
+    @contextmanager
+    def at_work(self, work: str) -> Iterator[None]:
+        """Says that `work` (start, stop, install) is under way."""
+        self._works.append(work)
+        try:
+            yield
+        finally:
+            self._works.remove(work)
+            if self.asked_meanwhile and not self.starting_up:
+                self.asked_meanwhile = False
+                doubt(self)
+
     # ------------------------------------------------------------------ changes
 
     def begin_run(self) -> None:
         """A new container is about to be made and started."""
-        self.killing = False
-        self._oom_container = None
+        transition = self.lifecycle.start_began()
+        self.killing = self.process_asked = self.came_up = False
+        self._oom_container = self.started_at = None
         # late words about the last run's container no longer concern us
-        self.keep(replace(self.record, wanted=True, container_id=None))
-        self.moved(self.lifecycle.start_began())
+        self.keep(replace(self.record, container_id=None))
+        self.want(True)
+        self.moved(transition)
+
+    def want(self, wanted: bool) -> None:
+        """Whether it should run from now on; a crash restart that waits is called off."""
+        waiting, self.comeback = self.comeback, None
+        if waiting is not None:
+            waiting.cancel()
+        if self.record.wanted != wanted:
+            self.keep(replace(self.record, wanted=wanted))
 
     def rest(self) -> None:
         """Somebody wants it down: no crash policy brings it back."""
-        if self.record.wanted:
-            self.keep(replace(self.record, wanted=False))
+        self.want(False)
 
-    def retire(self) -> None:
-        """The server is being deleted: nothing of it is written down any more."""
-        self._retired = True
+    @property
+    def retired(self) -> bool:
+        """Whether the server is deleted: nothing of it is written down any more."""
+        return self._scribe.retired
+
+    async def retire(self) -> None:
+        """Takes the record away. StoreFailed: it stays."""
+        await self._scribe.erase()
 
     def moved(self, transition: Transition) -> None:
         """Keeps and tells a new state; a repeated one is kept silent."""
         before = (self.record.status, self.record.reason)
         changed = replace(self.record, status=transition.status, reason=transition.reason)
-        if transition.exit_code is not None or transition.status is ServerStatus.STARTING:
+        if transition.exit_code is not None or transition.status.has_process:
             changed = replace(changed, exit_code=transition.exit_code)
-        self.keep(changed)
+        if changed != self.record:
+            self.keep(changed)
         if before != (changed.status, changed.reason):
             self.tell()
         self.console.set_status(transition.status)
 
     def keep(self, record: ServerRecord) -> None:
-        """Makes `record` the current one and writes it down, in order."""
+        """Makes `record` the current one and writes it down."""
         self.record = record
-        if not self._retired:
-            self.around.tasks.spawn("server record", self._write(record))
-
-    async def _write(self, record: ServerRecord) -> None:
-        await self.around.store.put_server(self.id, record.to_document())
+        self._scribe.keep(record)
 
     def tell(self) -> None:
         """Sends `server.status` with what is so now."""
         self.told += 1
         around, code = self.around, None if self.status.has_process else self.record.exit_code
-        event = server_status(self.id, around.node_id, around.now(), self.status, self.record.reason, code)
-        around.tasks.spawn("server.status", around.bus.emit(event))
+        self._scribe.tell(server_status(self.id, around.node_id, around.now(), self.status, self.record.reason, code))
 
     def progress(self, step: str, percent: int | None = None) -> None:
         """Sends `deployment.progress`."""
@@ -159,31 +212,12 @@ class Server:
         if container_id == self.record.container_id:
             self._oom_container = container_id
 
-    async def container_died(self, container_id: str, cause: StatusReason | None = None) -> None:
-        """The engine says the container ended: looks, and tells it once. `cause` where the caller knows one."""
-        if not self._concerns(container_id):
-            return
-        try:
-            state = await self.around.engine.inspect(container_id)
-        except ContainerGone:
-            state = None
-        if self._concerns(container_id) and (state is None or not state.running):
-            self.note_end(state, cause)
-
-    async def settle_with_engine(self) -> None:
-        """Looks at the container by name and takes an end into the books, also of one that never ran."""
-        try:
-            state = await self.around.engine.inspect(self.container_name)
-        except ContainerGone:
-            state = None
-        if self.status.has_process and (state is None or not state.running):
-            self.note_end(state)
-
     def note_end(self, state: ContainerState | None, cause: StatusReason | None = None) -> None:
         """Takes the end of the process into the books. `state` None: the container is gone."""
         if not self.status.has_process:
             return
-        ran = state is not None and state.started_at is not None
+        # the container of an earlier run tells nothing of this one
+        ran = state is not None and state.started_at is not None and state.id == self.record.container_id
         exit_code = state.exit_code if state is not None and ran else None
         reason = self._reason(state, cause)
         self.around.gauges.untrack(self.id)
@@ -191,16 +225,17 @@ class Server:
         self.started_at = None
         self.moved(transition)
         self._log.info("{server} ended with {code}: {now}", server=self.id, code=exit_code, now=self.status.value)
-        watch, self.watch = self.watch, None
-        if watch is not None:
-            watch.close()  # who waits for it looks at the state as it is now
+        self.close_watch()  # who waits for it looks at the state as it is now
         waiting, self._ends = self._ends, []
         for end in waiting:
             end.callback(None)
         self._on_end(self, transition)
 
-    def _concerns(self, container_id: str) -> bool:
-        return container_id == self.record.container_id and self.status.has_process
+    def close_watch(self) -> None:
+        """The run is over: nobody waits for its ready check any more."""
+        watch, self.watch = self.watch, None
+        if watch is not None:
+            watch.close()
 
     def _reason(self, state: ContainerState | None, cause: StatusReason | None) -> StatusReason | None:
         if self.killing:
@@ -214,12 +249,16 @@ class Server:
 
     def when_ended(self) -> Deferred[None]:
         """Fires when the process of now has ended; at once where there is none."""
-        ended: Deferred[None] = Deferred(lambda gone: self._ends.remove(gone))
+        ended: Deferred[None] = Deferred(self._no_longer_waits)
         if self.status.has_process:
             self._ends.append(ended)
         else:
             ended.callback(None)
         return ended
+
+    def _no_longer_waits(self, gone: Deferred[None]) -> None:
+        if gone in self._ends:
+            self._ends.remove(gone)
 
     async def ended_within(self, seconds: float) -> bool:
         """Waits for the end; looks at the container itself every second, should the event feed have missed it."""
@@ -230,5 +269,11 @@ class Server:
             try:
                 await within(clock, wait, "the end", self.when_ended())
             except TimedOut:
-                await self.settle_with_engine()
+                await self._look_again()
         return not self.status.has_process
+
+    async def _look_again(self) -> None:
+        try:
+            await within(self.around.clock, LOOK_MOST, "a look", look(self))
+        except StellarError as error:
+            self.note(f"its container cannot be looked at: {error}")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from twisted.internet.defer import CancelledError
+
 from stellarstack.core.container_spec import run_body
 from stellarstack.core.events import node_alert
 from stellarstack.core.messages import Json
 from stellarstack.core.records import ServerStatus
 from stellarstack.errors import ContainerGone, EngineConflict, InvalidState, StellarError, TimedOut
-from stellarstack.interfaces import ContainerState
 from stellarstack.servers.folders import prepare_root
 from stellarstack.servers.lane import Step
 from stellarstack.servers.patching import patch_files
@@ -17,41 +18,90 @@ from stellarstack.servers.placement import ensure_image, ensure_network, placeme
 from stellarstack.servers.ports import try_ports
 from stellarstack.servers.ready import ReadyWatch
 from stellarstack.servers.server import Server
+from stellarstack.servers.truth import doubt, look, measure, sure
 from stellarstack.tasks import within
 
 
 async def start(server: Server, step: Step) -> dict[str, Json]:
     """Brings a server to `running`; of one that runs: `already`. Where no process came of it, it is `crashed`."""
+    await sure(server)
     if server.status is ServerStatus.RUNNING:
         return {"status": "running", "already": True}
     if server.status is ServerStatus.STARTING and server.watch is not None:
         await step.begin()
+        step.only_waits()
         await _until_ready(server, server.watch)
         return {"status": "running", "already": True}
-    if not server.record.installed:
-        raise InvalidState(f"server {server.id} was never installed to its end; send server.reinstall")
-    await server.around.threads(try_ports, server.spec.ports)
+    if server.status.has_process:
+        raise InvalidState(f"server {server.id} is {server.status.value}; kill it before it is started again")
+    refuse_not_installed(server)
+    await server.around.in_thread(try_ports, server.spec.ports)
     await step.begin()
-    await launch(server)
+    await launch(server, step)
     return {"status": "running"}
 
 
-async def launch(server: Server) -> None:
-    """Starts a server that does not run. InvalidState: it died before it was ready. TimedOut: it lives, not ready."""
+def refuse_not_installed(server: Server) -> None:
+    """InvalidState: there is nothing to start."""
+    if not server.record.installed:
+        raise InvalidState(f"server {server.id} was never installed to its end; send server.reinstall")
+
+
+async def launch(server: Server, step: Step) -> None:
+    """Starts a server that does not run. InvalidState: it died before it was ready. TimedOut: it lives, not ready.
+
+    Whatever breaks it off, the server's state is then what the engine says, or is asked for until it is known.
+    """
     server.begin_run()
     try:
-        watch = await _bring_up(server)
-    except StellarError:
-        if server.status is ServerStatus.STARTING:
-            server.moved(server.lifecycle.start_failed())
+        with server.at_work("start"):
+            watch = await _bring_up(server)
+    except CancelledError:
+        _broken_off(server)
         raise
+    except StellarError:
+        await _failed(server)
+        raise
+    step.only_waits()
     await _until_ready(server, watch)
+
+
+def _broken_off(server: Server) -> None:
+    """Overtaken: whoever did that ends the process, where there is one."""
+    if server.closing():
+        return
+    server.rest()
+    if server.status is not ServerStatus.STARTING:
+        return
+    if server.process_asked:
+        doubt(server, after=1.0)
+    else:
+        server.close_watch()
+        server.moved(server.lifecycle.start_cancelled())
+
+
+async def _failed(server: Server) -> None:
+    if server.came_up:
+        doubt(server)
+        return
+    server.rest()
+    if server.process_asked:
+        try:
+            await look(server)
+        except StellarError as error:
+            server.note(f"what came of its start is not known yet: {error}")
+            doubt(server)
+    elif server.status is ServerStatus.STARTING:
+        server.close_watch()
+        server.moved(server.lifecycle.start_failed())
+    if server.status.has_process:
+        server.want(True)
 
 
 async def _bring_up(server: Server) -> ReadyWatch:
     around = server.around
     user = (around.docker.uid, around.docker.gid)
-    await around.threads(prepare_root, server.root, *user, server.spec.subfolders)
+    await around.in_thread(prepare_root, server.root, *user, server.spec.subfolders)
     await _patch(server, user)
     await ensure_image(server.spec.image, server)
     await ensure_network(server)
@@ -59,18 +109,20 @@ async def _bring_up(server: Server) -> ReadyWatch:
     container = await _create(server)
     server.keep(replace(server.record, container_id=container))
     await server.console.attach(container)
-    server.watch = ReadyWatch(server)
+    watch = server.watch = ReadyWatch(server)
     server.progress("starting")
-    await around.engine.start(container)
+    server.process_asked = True
+    await around.hands.start(container)
+    server.came_up = True
     await _note_started(server, container)
-    server.watch.process_started()
-    return server.watch
+    watch.process_started()
+    return watch
 
 
 async def _patch(server: Server, user: tuple[int, int]) -> None:
     around = server.around
     try:
-        await around.threads(patch_files, server.spec, server.root, user, server.record.subnet)
+        await around.in_thread(patch_files, server.spec, server.root, user, server.record.subnet)
     except StellarError as error:
         text = f"server {server.id} was not started: {error}"
         await around.bus.emit(node_alert(around.node_id, around.now(), "warning", "config_file", text, server.id))
@@ -78,15 +130,15 @@ async def _patch(server: Server, user: tuple[int, int]) -> None:
 
 
 async def _create(server: Server) -> str:
-    engine, name = server.around.engine, server.container_name
+    hands, name = server.around.hands, server.container_name
     body = run_body(server.spec, placement_of(server))
-    await engine.remove(name)
+    await hands.remove(name)
     try:
-        return await engine.create_container(name, body)
+        return await hands.create_container(name, body)
     except EngineConflict:
         # an earlier removal was still under way in the engine
-        await engine.remove(name)
-        return await engine.create_container(name, body)
+        await hands.remove(name)
+        return await hands.create_container(name, body)
 
 
 async def _note_started(server: Server, container: str) -> None:
@@ -95,31 +147,22 @@ async def _note_started(server: Server, container: str) -> None:
     except ContainerGone:
         state = None
     if state is None or not state.running:
-        await server.container_died(container)
+        server.note_end(state)
         return
     measure(server, state)
     await server.console.resize_pty()
 
 
-def measure(server: Server, state: ContainerState) -> None:
-    """Has the gauges measure a running container from now on."""
-    server.started_at = state.started_at or server.around.now()
-    server.around.gauges.track(
-        server.id,
-        pid=state.pid,
-        started_at=server.started_at,
-        memory_limit=server.spec.memory_mb * 2**20,
-        root=server.root,
-    )
-
-
 async def _until_ready(server: Server, watch: ReadyWatch) -> None:
     limit = server.spec.blueprint.ready.timeout
-    try:
-        await within(server.around.clock, limit, f"the ready check of server {server.id}", watch.settled())
-    except TimedOut:
-        await _tell_overdue(server, limit)
-        raise
+    if limit > 0:
+        try:
+            await within(server.around.clock, limit, f"the ready check of server {server.id}", watch.settled())
+        except TimedOut:
+            await _tell_overdue(server, limit)
+            raise
+    else:
+        await watch.settled()
     if not server.status.has_process:
         code = server.record.exit_code
         raise InvalidState(f"server {server.id} ended with status {code} before it was ready; its console tells why")

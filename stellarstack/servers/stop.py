@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from twisted.internet.defer import CancelledError
+
 from stellarstack.core.messages import Json
+from stellarstack.core.records import ServerStatus
 from stellarstack.core.stop import ConsoleLine, ControlByte, Signal, StopStep, Wait, stop_steps
-from stellarstack.errors import ContainerGone, DockerUnavailable, InvalidState, TimedOut
+from stellarstack.errors import ContainerGone, DockerUnavailable, InvalidState, StellarError, TimedOut
 from stellarstack.servers.lane import Step
 from stellarstack.servers.ports import try_ports
 from stellarstack.servers.server import Server
-from stellarstack.servers.start import launch
+from stellarstack.servers.start import launch, refuse_not_installed
+from stellarstack.servers.truth import doubt, look, sure
 
 KILL_WAIT = 15.0  # seconds for the engine to tell of the end after SIGKILL
 
 
 async def stop(server: Server, step: Step, timeout: float | None) -> dict[str, Json]:
     """Brings a server to `stopped`; of one that does not run: `already`. `timeout` in seconds, 0 kills."""
+    await sure(server)
     if not server.status.has_process:
         server.rest()
         return {"status": "stopped", "exitCode": server.record.exit_code, "forced": False, "already": True}
@@ -25,20 +33,21 @@ async def stop(server: Server, step: Step, timeout: float | None) -> dict[str, J
 
 async def restart(server: Server, step: Step, timeout: float | None) -> dict[str, Json]:
     """Stops and starts; starts one that is stopped."""
-    if not server.record.installed:
-        raise InvalidState(f"server {server.id} was never installed to its end; send server.reinstall")
+    await sure(server)
+    refuse_not_installed(server)
     if server.status.has_process:
         await step.begin()
         await bring_down(server, timeout)
     else:
-        await server.around.threads(try_ports, server.spec.ports)
+        await server.around.in_thread(try_ports, server.spec.ports)
         await step.begin()
-    await launch(server)
+    await launch(server, step)
     return {"status": "running"}
 
 
 async def kill(server: Server, step: Step) -> dict[str, Json]:
     """Ends a server's process at once; of one that does not run: `already`."""
+    await sure(server)
     if not server.status.has_process:
         server.rest()
         return {"status": "stopped", "exitCode": server.record.exit_code, "already": True}
@@ -50,30 +59,67 @@ async def kill(server: Server, step: Step) -> dict[str, Json]:
 async def bring_down(server: Server, timeout: float | None) -> bool:
     """Walks the blueprint's way to stop. Answers whether more than its own stop was needed."""
     server.rest()
+    if not server.status.has_process:
+        return False  # it ended by itself a moment ago
     server.moved(server.lifecycle.stop_began())
-    blueprint = server.spec.blueprint
-    limit = blueprint.stop_timeout if timeout is None else timeout
-    forced = False
-    for number, part in enumerate(stop_steps(blueprint.stop, limit)):
-        forced = (isinstance(part, Signal) and (number > 0 or limit <= 0) and part.name != "SIGINT") or forced
-        if isinstance(part, Signal) and part.name == "SIGKILL":
-            await strike(server)
-        elif await _take(server, part):
-            return forced
-    return forced
+    limit = server.spec.blueprint.stop_timeout if timeout is None else timeout
+    with _ending(server):
+        return await _walk(server, stop_steps(server.spec.blueprint.stop, limit), limit)
 
 
 async def strike(server: Server) -> None:
     """SIGKILL, and the wait for the end. A container that was never started counts as ended."""
     server.rest()
-    server.killing = True
+    if not server.status.has_process:
+        return
     server.moved(server.lifecycle.stop_began())
+    with _ending(server):
+        await _strike(server)
+
+
+async def typed(server: Server) -> None:
+    """Somebody typed the server's stop command: the same as server.stop, but where it goes on it runs again."""
+    server.rest()
+    server.moved(server.lifecycle.stop_began())
+    with server.at_work("stop"):
+        await server.ended_within(server.spec.blueprint.stop_timeout)
+    if server.status is ServerStatus.STOPPING and not server.busy:
+        server.want(True)
+        server.moved(server.lifecycle.found_running())
+
+
+@contextmanager
+def _ending(server: Server) -> Iterator[None]:
+    """Whatever breaks a stop off, the state does not stay `stopping` over a process that runs on."""
     try:
-        await server.around.engine.kill(server.container_name, "SIGKILL")
+        with server.at_work("stop"):
+            yield
+    except (StellarError, CancelledError):
+        server.killing = False
+        if server.status.has_process and not server.closing():
+            doubt(server, after=1.0)
+        raise
+
+
+async def _walk(server: Server, steps: tuple[StopStep, ...], limit: float) -> bool:
+    forced = False
+    for number, part in enumerate(steps):
+        forced = (isinstance(part, Signal) and (number > 0 or limit <= 0) and part.name != "SIGINT") or forced
+        if part == Signal("SIGKILL"):
+            await _strike(server)
+        elif await _take(server, part):
+            return forced
+    return forced
+
+
+async def _strike(server: Server) -> None:
+    server.killing = True
+    try:
+        await server.around.hands.kill(server.container_name, "SIGKILL")
     except ContainerGone:
         server.note_end(None)
         return
-    await server.settle_with_engine()
+    await look(server)
     if not await server.ended_within(KILL_WAIT):
         raise TimedOut(f"server {server.id} did not end within {KILL_WAIT:g} s of SIGKILL; is the engine healthy?")
 
@@ -101,8 +147,8 @@ def _press(server: Server, keys: bytes) -> None:
 
 async def _signal(server: Server, name: str) -> None:
     try:
-        await server.around.engine.kill(server.container_name, name)
+        await server.around.hands.kill(server.container_name, name)
     except ContainerGone:
         server.note_end(None)
-    except DockerUnavailable as error:
+    except (DockerUnavailable, TimedOut) as error:
         server.note(f"{name} could not be sent: {error}")

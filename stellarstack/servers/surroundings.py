@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 from stellarstack.bus import Bus
 from stellarstack.config import DockerConfig
 from stellarstack.interfaces import Consoles, Engine, Store
+from stellarstack.servers.steady import Hands, SteadyThreads
 from stellarstack.servers.subnets import SubnetPool
 from stellarstack.servers.threads import Threads
 from stellarstack.tasks import Tasks
@@ -51,3 +52,13 @@ class Surroundings:
     tasks: Tasks
     threads: Threads
     seccomp: str | None = None
+
+    @property
+    def hands(self) -> Hands:
+        """The engine's effects, which a cancelled procedure does not leave half done."""
+        return Hands(self.engine, self.clock)
+
+    @property
+    def in_thread(self) -> SteadyThreads:
+        """Blocking work, which a cancelled procedure waits for."""
+        return SteadyThreads(self.threads, self.clock)
