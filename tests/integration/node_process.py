@@ -26,6 +26,7 @@ from tests.redis_server import Ask, RedisServer, free_port
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 TOKEN = "strk_node_" + "7" * 40
+DOCKER = Path("/var/run/docker.sock")
 UP_TIMEOUT = 30.0
 
 # A game of three lines: says it is up, prints what is typed, ends on `stop`.
@@ -55,13 +56,17 @@ def blueprint(image: str, script: str = GAME, **more: Any) -> dict[str, Any]:
 
 
 class NodeProcess:
-    """`start`, `kill` (as kill -9), `term`; `close` removes all it made. `redis` is None with the embedded one."""
+    """`start`, `kill` (as kill -9), `term`; `close` removes all it made. `redis` is None with the embedded one.
 
-    def __init__(self, redis: RedisServer | None = None, extra: str = "") -> None:
+    `docker`: the engine's socket. One of the test's own takes its containers with it when it goes.
+    """
+
+    def __init__(self, redis: RedisServer | None = None, extra: str = "", docker: Path = DOCKER) -> None:
         self.node_id = f"node_t{uuid.uuid4().hex[:10]}"
         self.folder = Path(tempfile.mkdtemp(prefix="stellar-node-"))
         self.state = self.folder / "state"
         self.redis = redis
+        self._docker = docker
         self.port = free_port()
         self.redis_port = redis.port if redis is not None else free_port()
         self.image = ensure_busybox_image()
@@ -70,7 +75,7 @@ class NodeProcess:
         embedded = "" if redis is not None else f"embedded_port = {self.redis_port}\n"
         self.config.write_text(
             f'[node]\nid = "{self.node_id}"\napi_token = "{TOKEN}"\n[redis]\nurl = "{url}"\n{embedded}'
-            f'[server]\nhost = "127.0.0.1"\nport = {self.port}\n[docker]\nsocket = "/var/run/docker.sock"\n'
+            f'[server]\nhost = "127.0.0.1"\nport = {self.port}\n[docker]\nsocket = "{docker}"\n'
             f'[logging]\nlevel = "debug"\n[paths]\nstate = "{self.state}"\n'
             f'control_socket = "{self.folder}/daemon.sock"\n{extra}'
         )
@@ -113,6 +118,13 @@ class NodeProcess:
     def close(self) -> None:
         """Stops it and removes its containers, networks and files."""
         self.term()
+        if self._docker == DOCKER:
+            self._sweep()
+        if self._ask is not None:
+            self._ask.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _sweep(self) -> None:
         for kind, remove in (("container", "rm -f"), ("network", "rm")):
             listing = ["docker", kind, "ls", "-q", *(["-a"] if kind == "container" else [])]
             found = subprocess.run(
@@ -121,9 +133,6 @@ class NodeProcess:
             ).stdout.split()  # fmt: skip
             if found:
                 subprocess.run(["docker", kind, *remove.split(), *found], capture_output=True, check=False)
-        if self._ask is not None:
-            self._ask.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
 
     @property
     def log(self) -> str:
