@@ -214,7 +214,7 @@ def _default(fields: Fields) -> str:
     found = fields.raw("default")
     if isinstance(found, bool):
         return "true" if found else "false"
-    return fields.text("default", "", most=65536, lines=True)
+    return fields.text("default", "", most=65536)
 
 
 _TYPE_RULES = {
