@@ -79,9 +79,11 @@ class Doors:
         return self._tls.server() is None and self._config.server.host not in ("127.0.0.1", "::1", "localhost")
 
     async def revoke(self, request: ConsoleRevoke) -> int:
-        """Closes the sessions that match; a `jti` is refused from now on, over restarts. Answers how many closed."""
+        """Refuses the tokens from now on, over restarts, and closes the sessions that match; answers how many."""
         if request.jti is not None:
             await self.tokens.deny(request.jti, self._now() + REVOKED_FOR)
+        else:
+            await self.tokens.revoke(request.user_id, request.server_id)
         return self._endpoint.revoke(jti=request.jti, user_id=request.user_id, server_id=request.server_id)
 
     async def open(self) -> None:

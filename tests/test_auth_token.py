@@ -408,6 +408,22 @@ class Revoked(TokenCase):
         self.verify(signed())
         self.assertEqual(self.store.rows, {})
 
+    def test_w12_all_tokens_of_a_user(self) -> None:
+        """W12: a revoked user's earlier tokens are refused, also after a restart; another's are not, nor a new one."""
+        self.successResultOf(Deferred.fromCoroutine(self.tokens.revoke("user_1", None)))
+        for tokens in (self.tokens, self.make()):
+            self.refused(signed(), Forbidden, tokens)
+            self.verify(signed(sub="user_2"), tokens)
+            self.verify(signed(iat=NOW + 1), tokens)
+
+    def test_w11_all_tokens_of_a_user_on_a_server(self) -> None:
+        """W11: revoked for one server, the user's tokens for another hold."""
+        self.successResultOf(Deferred.fromCoroutine(self.tokens.revoke("user_1", "srv_1")))
+        self.refused(signed(), Forbidden)
+        self.verify(signed(serverId="srv_2"))
+        self.wall.time += 500
+        self.verify(signed(iat=self.wall.time, exp=self.wall.time + 60))
+
     def test_p04_single_use(self) -> None:
         """P04: with `single_use_tokens` the second use is unauthorized, also after a restart."""
         tokens = self.make(jwt_secret=Secret(SECRET), single_use_tokens=True)

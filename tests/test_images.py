@@ -18,16 +18,16 @@ class ImageNameTests(SynchronousTestCase):
     def test_good_ones(self) -> None:
         """Each form in use is read into its parts and written back in full."""
         rows: dict[str, tuple[str, str, str | None, str | None]] = {
-            "alpine": ("docker.io", "alpine", "latest", None),
-            "alpine:3.19": ("docker.io", "alpine", "3.19", None),
-            "gsd/minecraft": ("docker.io", "gsd/minecraft", "latest", None),
+            "alpine": ("", "alpine", "latest", None),
+            "alpine:3.19": ("", "alpine", "3.19", None),
+            "gsd/minecraft": ("", "gsd/minecraft", "latest", None),
             "ghcr.io/pterodactyl/yolks:java_21": ("ghcr.io", "ghcr.io/pterodactyl/yolks", "java_21", None),
             "localhost/x": ("localhost", "localhost/x", "latest", None),
             "localhost:5000/a/b:v1": ("localhost:5000", "localhost:5000/a/b", "v1", None),
             "[::1]:5000/a": ("[::1]:5000", "[::1]:5000/a", "latest", None),
-            f"a/b@{DIGEST}": ("docker.io", "a/b", None, DIGEST),
-            f"a/b:1@{DIGEST}": ("docker.io", "a/b", "1", DIGEST),
-            "a__b/c--d.e:T_1": ("docker.io", "a__b/c--d.e", "T_1", None),
+            f"a/b@{DIGEST}": ("", "a/b", None, DIGEST),
+            f"a/b:1@{DIGEST}": ("", "a/b", "1", DIGEST),
+            "a__b/c--d.e:T_1": ("", "a__b/c--d.e", "T_1", None),
         }
         for written, (registry, repository, tag, digest) in rows.items():
             found = parse_image(written)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import json
 from collections.abc import Callable
 
 from stellarstack.errors import StoreFailed
@@ -12,6 +13,9 @@ from stellarstack.interfaces import Store
 GRACE = 3600.0
 # A `jti` is printable, so no denied one can look like a used one.
 _USED = "\x1fused:"
+_REVOKED = "\x1frevoked:"
+# Longer than any token lives, the allowance for clocks included.
+REVOKED_FOR = 400.0
 
 
 class Denylist:
@@ -22,6 +26,7 @@ class Denylist:
         self._now = now
         self._until: dict[str, float] = {}
         self._order: list[tuple[float, str]] = []
+        self._revoked: dict[str, float] = {}  # by user and server: all tokens issued up to then
 
     def __len__(self) -> int:
         return len(self._until)
@@ -32,6 +37,17 @@ class Denylist:
 
     def is_denied(self, jti: str) -> bool:
         return jti in self._until
+
+    def is_revoked(self, user_id: str, server_id: str, issued_at: float) -> bool:
+        """Whether every token of this user, of this server or of both was revoked after this one was issued."""
+        scopes = ((user_id, None), (None, server_id), (user_id, server_id))
+        return any(issued_at <= self._revoked.get(_scope(*scope), -1.0) for scope in scopes)
+
+    async def revoke(self, user_id: str | None, server_id: str | None) -> None:
+        """Every token issued up to now for the user, the server or both holds no more (W12)."""
+        key, until = _scope(user_id, server_id), self._now() + REVOKED_FOR
+        self._remember(key, until)
+        await self._store.deny(key, until)
 
     async def deny(self, jti: str, expires_at: float) -> None:
         until = max(expires_at, self._now()) + GRACE
@@ -53,8 +69,15 @@ class Denylist:
 
     def _remember(self, key: str, until: float) -> None:
         self._until[key] = max(until, self._until.get(key, 0.0))
+        if key.startswith(_REVOKED):
+            self._revoked[key] = self._until[key] - REVOKED_FOR
         heapq.heappush(self._order, (until, key))
         while self._order and self._order[0][0] < self._now():
             expired, old = heapq.heappop(self._order)
             if self._until.get(old, 0.0) <= expired:
                 self._until.pop(old, None)
+                self._revoked.pop(old, None)
+
+
+def _scope(user_id: str | None, server_id: str | None) -> str:
+    return _REVOKED + json.dumps([user_id, server_id])

@@ -73,11 +73,17 @@ class ConsoleTokens:
         """Unauthorized, TokenExpired or Forbidden (its `jti` is denied). Under `single_use_tokens` this is its use."""
         bare = token[len(PREFIX) :] if token.startswith(PREFIX) else token
         claims = judge_claims(open_token(bare, self._algorithm, self._keys), node_id=self._node_id, now=self._now())
-        if self._denylist.is_denied(claims.jti):
+        if self._denylist.is_denied(claims.jti) or self._denylist.is_revoked(
+            claims.user_id, claims.server_id, claims.issued_at
+        ):
             raise Forbidden("the token was revoked")
         if self._single_use:
             await self._use(claims)
         return claims
+
+    async def revoke(self, user_id: str | None, server_id: str | None) -> None:
+        """Refuses every token issued up to now for the user, the server or both. StoreFailed: only till the restart."""
+        await self._denylist.revoke(user_id, server_id)
 
     async def deny(self, jti: str, expires_at: float) -> None:
         """Refuses the token of that `jti` from now on, also after a restart. StoreFailed: only until the restart."""

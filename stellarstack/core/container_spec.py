@@ -149,7 +149,7 @@ def _host(spec: ServerSpec, placement: Placement, memory_mb: int, cpu: float, pi
         "Tmpfs": {"/tmp": f"rw,exec,nosuid,nodev,mode=1777,size={placement.tmpfs_mb}m"},  # noqa: S108 -- the container's
         "LogConfig": {
             "Type": "local",
-            "Config": {"max-size": f"{placement.log_size_mb}m", "max-file": "1", "compress": "false"},
+            "Config": {"max-size": f"{placement.log_size_mb}m", "max-file": "2", "compress": "false"},
         },
     }
     if spec.blkio_weight is not None:

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 
 from stellarstack.errors import BlueprintInvalid
 
-DOCKER_HUB = "docker.io"
-
 _NAME_MAX = 255
 _PART = re.compile(r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*", re.ASCII)
 _LABEL = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
@@ -31,9 +29,9 @@ class ImageReference:
 
     @property
     def registry(self) -> str:
-        """The host (and port) that serves it; `docker.io` where none was written."""
+        """The host (and port) that serves it; empty where none was written: the engine's own default."""
         first, slash, _ = self.repository.partition("/")
-        return first if slash and _is_host(first) else DOCKER_HUB
+        return first if slash and _is_host(first) else ""
 
     @property
     def version(self) -> str:

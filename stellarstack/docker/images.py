@@ -53,7 +53,8 @@ class Images:
         await within(self._clock, self._config.pull_timeout, f"pulling {reference}", pulling.run(self._client))
 
     def _login_for(self, reference: ImageReference) -> RegistryLogin | None:
-        found = self._config.registries.get(reference.registry)
+        """Of exactly the image's registry; `default` names the engine's own, for images that name none."""
+        found = self._config.registries.get(reference.registry or "default")
         return RegistryLogin(reference.registry, found.username, found.password.reveal()) if found else None
 
 

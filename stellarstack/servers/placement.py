@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from stellarstack.config import DockerConfig
 from stellarstack.core.container_spec import Placement
-from stellarstack.core.images import ImageReference, parse_image
 from stellarstack.errors import EngineConflict, ImageNotFound
-from stellarstack.interfaces import PullProgress, RegistryLogin
+from stellarstack.interfaces import PullProgress
 from stellarstack.servers.server import Server
 
 NETWORK_TRIES = 8
@@ -44,15 +42,7 @@ async def ensure_image(image: str, server: Server) -> None:
         server.progress("pulling_image", pulled.percent)
 
     server.progress("pulling_image")
-    await around.engine.pull(image, login_for(parse_image(image), around.docker), progress)
-
-
-def login_for(image: ImageReference, docker: DockerConfig) -> RegistryLogin | None:
-    """The credentials of exactly the image's registry, never of another."""
-    found = docker.registries.get(image.registry) if image.registry else None
-    if found is None:
-        return None
-    return RegistryLogin(image.registry or "", found.username, found.password.reveal())
+    await around.engine.pull(image, None, progress)
 
 
 async def ensure_network(server: Server) -> None:
