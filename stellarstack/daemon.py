@@ -92,6 +92,7 @@ class Daemon(StagedService):
     def _take_signals(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._reactor.callFromThread(self._stop))
+        signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self._node.reload))
 
     def _stop(self) -> None:
         if self._reactor.running:

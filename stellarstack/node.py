@@ -251,6 +251,13 @@ class Node:
         if not self.node_id:
             self._log.warn("no [node] id: this node is not registered, and stays OFFLINE until it is")
 
+    def reload(self) -> None:
+        """SIGHUP: reads the TLS files anew; who is connected stays."""
+        self._tasks.spawn("reading the TLS files anew", self._reload())
+
+    async def _reload(self) -> None:
+        await self._threads(self._tls.reload)
+
     def stopping(self) -> None:
         """The stop begins."""
         self._notifier.stopping()
