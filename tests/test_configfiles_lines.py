@@ -1,6 +1,6 @@
 """Config files made of lines: file, properties, ini (EGGS.md 4)."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stellarstack.core.configfiles import patch
@@ -93,6 +93,7 @@ class PropertiesTests(Rows):
         """With a condition the key must be there with exactly that value."""
         self.check("a=1\nb=2\n", {"a": {"1": "x"}, "b": {"1": "x"}, "c": {"": "x"}}, "a=x\nb=2\n")
 
+    @settings(deadline=None)
     @given(st.text(max_size=30))
     def test_round_trip(self, value: str) -> None:
         """Any text is read back as it was written, and stays on one line of ASCII."""

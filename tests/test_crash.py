@@ -1,6 +1,6 @@
 """Crash policy and known causes."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -40,6 +40,7 @@ class JudgeTests(SynchronousTestCase):
         self.assertEqual(judge(policy, Ending(1), [0, 10, 20], 600).restart_after, 4.0)
         self.assertEqual(in_window(policy, [0, 10, 20], 605), (10, 20))
 
+    @settings(deadline=None)
     @given(st.lists(st.floats(0, 1e9)), st.floats(0, 1e9))
     def test_never_more_than_the_limit(self, history: list[float], now: float) -> None:
         """K21: whatever happened before, no more than `limit` restarts fall into one window."""

@@ -1,6 +1,6 @@
 """The rules vocabulary of variables."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -100,12 +100,14 @@ class RuleTests(SynchronousTestCase):
         """W19: an egg's expression cannot hang the daemon on a tenant's value."""
         self.assertEqual(broken_rule(["regex:/^(a+)+$/"], "a" * 5000 + "!"), "regex:/^(a+)+$/")
 
+    @settings(deadline=None)
     @given(st.text(max_size=40), st.text(max_size=40))
     def test_never_raises(self, rules: str, value: str) -> None:
         """No rule and no value, however odd, is more than accepted or refused."""
         broken = broken_rule(split_rules(rules), value)
         self.assertTrue(broken is None or broken in split_rules(rules))
 
+    @settings(deadline=None)
     @given(st.sampled_from([row[0] for row in ROWS]), st.text(max_size=60))
     def test_known_rules_never_raise(self, rules: str, value: str) -> None:
         """The known rules judge any text."""

@@ -2,7 +2,7 @@
 
 from ipaddress import IPv4Network
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -46,6 +46,7 @@ class SubnetTests(SynchronousTestCase):
             self.assertRaises(InsufficientResources, free_subnet, pool, taken, routes)
         self.assertRaises(InsufficientResources, free_subnet, IPv4Network("10.0.0.0/29"), [], [])
 
+    @settings(deadline=None)
     @given(
         st.lists(st.tuples(st.integers(0, 255), st.integers(24, 32)), max_size=12),
         st.integers(0, 100_000),

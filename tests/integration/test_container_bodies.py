@@ -20,7 +20,7 @@ from stellarstack.core.spec import ServerSpec, parse_server_config, resolve
 
 SOCKET = "/var/run/docker.sock"
 IMAGE = "gsd/runtime"
-GAME = "bash -c 'trap \"echo handled; exit 4\" INT TERM; echo up; while :; do sleep 0.1; done'"
+GAME = "bash -c 'trap \"echo handled; exit 4\" INT TERM; echo ready-$((1+1)); while :; do sleep 0.1; done'"
 
 
 class _Connection(http.client.HTTPConnection):
@@ -95,7 +95,8 @@ class BodyTests(SynchronousTestCase):
         os.environ["PLANTED"] = "canary"
         self.addCleanup(os.environ.pop, "PLANTED")
         script = (
-            "id -u; grep CapEff /proc/self/status; grep NoNewPrivs /proc/self/status; touch /x 2>&1; touch /data/y && echo wrote; "
+            "id -u; grep CapEff /proc/self/status; grep NoNewPrivs /proc/self/status; touch /x 2>&1; "
+            "touch /data/y && echo wrote; "
             "touch /tmp/z && echo tmp; pwd; env"
         )
         self.start(run_body(self.spec({"startup": {"command": script}}), self.placement()))
@@ -133,7 +134,7 @@ class BodyTests(SynchronousTestCase):
         }  # fmt: skip
         for document in (egg, {"startup": {"command": GAME}}):
             self.start(run_body(self.spec(document), self.placement()))
-            self.printed("up")
+            self.printed("ready-2")  # not what the image shows of the command before it runs
             call("POST", f"/containers/{self.name}/kill?signal=SIGINT")
             code, output = self.end()
             self.assertEqual(code, 4)
