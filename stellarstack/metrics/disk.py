@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, get_native_id
+from typing import Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
@@ -18,8 +19,15 @@ from twisted.python.threadpool import ThreadPool
 
 from stellarstack.tasks import Tasks
 
-REST = 60.0  # seconds at least between two walks of one folder
+T = TypeVar("T")
+
+REST = 60.0  # seconds at least between two walks of one folder, where nothing else is asked for
 REST_FACTOR = 20  # and at least so many times what the last walk took
+NEAR_REST = 2.0  # seconds for one that is near its limit, or may be: the file system grew by all its room
+NEAR_FACTOR = 4
+WALK_EVERY = (
+    20  # one in so many figures is walked even where the file system keeps books: a tenant may slip out of them
+)
 DEEPEST = 100  # folders below one another; what lies deeper is not counted
 MOST_ENTRIES = 5_000_000  # of one walk; what comes after is not counted
 _PAUSE_EVERY = 256  # entries
@@ -27,25 +35,63 @@ _PAUSE = 0.002  # seconds
 _LOWEST_PRIORITY = 19
 
 
+class Warden(Protocol):
+    """Who keeps servers within their share of the disk."""
+
+    def count(self, server_id: str) -> int | None:
+        """Bytes as the file system's own books have them; None: walk. Called in the meter's thread, may block."""
+
+    def measured(self, server_id: str, used: int) -> bool:
+        """Told each new figure, in bytes; whether the server is near its limit."""
+
+    def room(self, server_id: str) -> int | None:
+        """Bytes that the server may still take before somebody must know; None: nobody waits for that."""
+
+
+class NoWarden:
+    """Meets Warden where there are no limits."""
+
+    def count(self, server_id: str) -> int | None:
+        return None
+
+    def measured(self, server_id: str, used: int) -> bool:
+        return False
+
+    def room(self, server_id: str) -> int | None:
+        return None
+
+
 @dataclass(slots=True, eq=False)
 class _Folder:
+    """`may`: when it may be measured at the earliest. `filled`: what its file system held at the last measurement."""
+
     path: Path
     due: float
+    may: float = 0.0
+    filled: int | None = None
+    figures: int = 0
     ended: Event = field(default_factory=Event)
 
 
 class DiskMeter:
     """Walks the folders that were added, over and over, with rests between. Symbolic links are not followed.
 
-    `pool` is its own, with one thread at most: it takes that thread's priority down, and ends it at the stop.
+    `rest` is that in seconds; it grows with what a walk takes. Near a limit it is two seconds, and a folder whose file
+    system has grown by all the room that it had left is measured as soon. `pool` is its own, with one thread at most:
+    it takes that thread's priority down, and ends it at the stop.
     """
 
     _log = Logger()
 
-    def __init__(self, *, clock: IReactorTime, reactor: IReactorFromThreads, pool: ThreadPool) -> None:
+    def __init__(
+        self, *, clock: IReactorTime, reactor: IReactorFromThreads, pool: ThreadPool, warden: Warden | None = None,
+        rest: float = REST,
+    ) -> None:  # fmt: skip
         self._clock = clock
         self._reactor = reactor
         self._pool = pool
+        self._warden = warden or NoWarden()
+        self._rest = rest
         self._folders: dict[str, _Folder] = {}
         self._used: dict[str, int] = {}
         self._tasks = Tasks()
@@ -71,7 +117,7 @@ class DiskMeter:
     def add(self, server_id: str, path: Path) -> None:
         """Measures from now on; at once where nothing is known yet."""
         self.remove(server_id)
-        rest = REST if server_id in self._used else 0.0
+        rest = self._rest if server_id in self._used and self._warden.room(server_id) is None else 0.0
         self._folders[server_id] = _Folder(path, self._clock.seconds() + rest)
 
     def remove(self, server_id: str) -> None:
@@ -96,27 +142,69 @@ class DiskMeter:
 
     async def _walk_due(self) -> None:
         try:
+            await self._hasten()
             while due := self._next_due():
-                await self._walk(*due)
+                await self._measure(*due)
         finally:
             self._walking = None
+
+    async def _hasten(self) -> None:
+        """Makes those due whose file system has grown by as much as they had room. Costs a call for each, no walk."""
+        now = self._clock.seconds()
+        waiting: dict[str, tuple[_Folder, int]] = {}
+        for server_id, folder in self._folders.items():
+            room = self._warden.room(server_id)
+            if room is not None and folder.filled is not None and folder.may <= now < folder.due:
+                waiting[server_id] = folder, folder.filled + room
+        if not waiting:
+            return
+        paths = [folder.path for folder, _ in waiting.values()]
+        fillings = await self._in_thread(lambda: [_filled(path) for path in paths])
+        for (folder, most), filled in zip(waiting.values(), fillings, strict=True):
+            if filled is not None and filled >= most:
+                folder.due = now
 
     def _next_due(self) -> tuple[str, _Folder] | None:
         server_id, folder = min(self._folders.items(), key=lambda item: item[1].due, default=("", None))
         return (server_id, folder) if folder is not None and folder.due <= self._clock.seconds() else None
 
-    async def _walk(self, server_id: str, folder: _Folder) -> None:
+    async def _measure(self, server_id: str, folder: _Folder) -> None:
         began = self._clock.seconds()
         folder.due = float("inf")
+        folder.figures += 1
+        near = False
         try:
-            used = await deferToThreadPool(self._reactor, self._pool, disk_used, folder.path, folder.ended)
+            folder.filled, used = await self._in_thread(lambda: self._figure(server_id, folder))
         except OSError as error:
             self._log.debug("{server} was not measured: {reason}", server=server_id, reason=str(error))
         else:
             if not folder.ended.is_set():
                 self._used[server_id] = used
+                near = self._warden.measured(server_id, used)
         now = self._clock.seconds()
-        folder.due = now + max(REST, REST_FACTOR * (now - began))
+        folder.may = now + max(NEAR_REST, NEAR_FACTOR * (now - began))
+        folder.due = folder.may if near else now + max(self._rest, REST_FACTOR * (now - began))
+
+    def _figure(self, server_id: str, folder: _Folder) -> tuple[int | None, int]:
+        """In the thread: what the file system held before, and what the folder takes."""
+        filled = _filled(folder.path)
+        if folder.figures % WALK_EVERY:
+            counted = self._warden.count(server_id)
+            if counted is not None:
+                return filled, counted
+        return filled, disk_used(folder.path, folder.ended)
+
+    def _in_thread(self, work: Callable[[], T]) -> Deferred[T]:
+        return deferToThreadPool(self._reactor, self._pool, work)
+
+
+def _filled(path: Path) -> int | None:
+    """Bytes taken on the file system of `path`, by whomever; None: it cannot be asked."""
+    try:
+        found = os.statvfs(path)
+    except OSError:
+        return None
+    return (found.f_blocks - found.f_bfree) * found.f_frsize
 
 
 def disk_used(path: Path, ended: Event, pause: Callable[[Event], object] = lambda ended: ended.wait(_PAUSE)) -> int:
