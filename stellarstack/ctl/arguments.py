@@ -51,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
     send.add_argument("--id", help="the command's id (a fresh one); the same id runs once")
     node = words.add_parser("node", help="the node itself").add_subparsers(dest="verb", metavar="VERB", required=True)
     node.add_parser("info", parents=[common], help="state, version and figures")
+    _blueprint_words(words.add_parser("blueprint", help="blueprints and eggs: import, list, show, check"), common)
     words.add_parser("doctor", parents=[common], help="checks what a node needs and says how to mend it")
     acl = words.add_parser("redis-acl", parents=[common], help="prints the Redis user that fences this node in")
     acl.add_argument("--sentinel", action="store_true", help="with what Sentinel failover needs")
@@ -122,6 +123,17 @@ def _token(token: argparse.ArgumentParser, common: argparse.ArgumentParser) -> N
     mint.add_argument("--user", help="whom the audit names")
     mint.add_argument("--permission", action="append", metavar="NAME", help="such as console.read (may repeat)")
     mint.add_argument("--lifetime", type=_whole(1, 310), metavar="SECONDS", help="at most 310 (300)")
+
+
+def _blueprint_words(blueprint: argparse.ArgumentParser, common: argparse.ArgumentParser) -> None:
+    verbs = blueprint.add_subparsers(dest="verb", metavar="VERB", required=True)
+    take = verbs.add_parser("import", parents=[common], help="install files on this node, as they are")
+    take.add_argument("--force", action="store_true", help="replace one of the same id that differs")
+    check = verbs.add_parser("check", parents=[common], help="what the daemon understands of files; changes nothing")
+    for several in (take, check):
+        several.add_argument("files", nargs="+", type=Path, metavar="FILE", help="JSON, TOML or YAML; native or an egg")
+    verbs.add_parser("list", parents=[common], help="what is installed")
+    verbs.add_parser("show", parents=[common], help="one that is installed").add_argument("id")
 
 
 def _whole(low: int, high: int) -> Any:

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from stellarstack.config import Config
 from stellarstack.config_loader import load_config
@@ -17,6 +17,9 @@ from stellarstack.ctl import arguments, output
 from stellarstack.ctl.control import ControlSocket, Refused
 from stellarstack.ctl.node import ControlNode, Node, envelope
 from stellarstack.errors import ConfigError, StellarError
+
+if TYPE_CHECKING:
+    from stellarstack.ctl.blueprints import Blueprints
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -108,6 +111,18 @@ class Control:
             self._out.write(f"{minted['token']}\n")
         return 0
 
+    def _blueprint_import(self) -> int:
+        return self._blueprints().import_files()
+
+    def _blueprint_check(self) -> int:
+        return self._blueprints().check()
+
+    def _blueprint_list(self) -> int:
+        return self._blueprints().list_all()
+
+    def _blueprint_show(self) -> int:
+        return self._blueprints().show()
+
     def _events(self) -> int:
         def told(event: Mapping[str, Any]) -> None:
             if self._options.json:
@@ -149,6 +164,17 @@ class Control:
         else:
             self._out.write(f"{rule}\n")
         return 0
+
+    def _blueprints(self) -> Blueprints:
+        if self._options.redis is not None:
+            raise arguments.Usage("blueprints are files of the node itself: this cannot be done through --redis")
+        from stellarstack.ctl.blueprint_folder import BlueprintFolder
+        from stellarstack.ctl.blueprints import Blueprints
+
+        def folder() -> BlueprintFolder:
+            return BlueprintFolder(self._config().blueprints_path)
+
+        return Blueprints(self._options, folder, self._out, self._err)
 
     # ------------------------------------------------------------------ ways to the node
 
