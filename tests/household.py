@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -21,6 +21,7 @@ from stellarstack.core.messages import Json, Origin
 from stellarstack.core.records import record_from
 from stellarstack.core.requests import ConsoleRevoke, Request
 from stellarstack.errors import StellarError
+from stellarstack.interfaces import Engine, Store
 from stellarstack.servers.blueprints import BlueprintShelf
 from stellarstack.servers.create import Arrivals
 from stellarstack.servers.dispatch import Dispatch
@@ -35,6 +36,7 @@ from stellarstack.tasks import Tasks
 from tests.fake_container import Program
 from tests.fake_engine import FakeEngine
 from tests.fakes import FakeConsoles, FakeGauges, MemoryStore, at_once
+from tests.lifeline import Lifeline
 
 NODE = "node_test"
 GAME: dict[str, Json] = {
@@ -57,6 +59,7 @@ class World:
         self.engine = FakeEngine(clock=self.clock)
         self.engine.add_image("test/game:1", program or Program(output="loading\nDone\n", replies={"stop": 0}))
         self.store = MemoryStore(NODE, self.clock.seconds)
+        self.commit_delay: Callable[[str], float] | None = None
         self.number = 0
         self.draining = False
         self.build()
@@ -65,15 +68,18 @@ class World:
         """The rooms, wired as daemon.py does."""
         self.tasks, self.gauges, self.finished = Tasks(), FakeGauges(), list[Request]()
         self.links: list[tuple[bool, StellarError | None]] = []
-        self.consoles = FakeConsoles(self.engine)
-        self.bus = Bus(node_id=NODE, store=self.store, clock=self.clock)
+        self.hold = Lifeline(self.engine, self.clock)
+        self.book = Lifeline(self.store, self.clock, self.commit_delay)
+        engine, store = cast(Engine, self.hold), cast(Store, self.book)
+        self.consoles = FakeConsoles(engine)
+        self.bus = Bus(node_id=NODE, store=store, clock=self.clock)
         self.household = Household(draining=lambda: self.draining, on_end=lambda *ended: self.keeper.ended(*ended))
         around = self.around = Surroundings(
-            node_id=NODE, engine=self.engine, store=self.store, bus=self.bus, consoles=self.consoles,
+            node_id=NODE, engine=engine, store=store, bus=self.bus, consoles=self.consoles,
             gauges=self.gauges, docker=DockerConfig(), servers_root=self.root / "servers", state_root=self.root,
             clock=self.clock, now=self.clock.seconds, tasks=self.tasks, threads=at_once,
             subnets=SubnetPool(
-                engine=self.engine, pool=IPv4Network("10.213.0.0/16"), threads=at_once, held=self.household.subnets
+                engine=engine, pool=IPv4Network("10.213.0.0/16"), threads=at_once, held=self.household.subnets
             ),
         )  # fmt: skip
         shelf = BlueprintShelf(self.root / "blueprints", at_once)
@@ -86,7 +92,7 @@ class World:
             queue=lambda *work: self.dispatch.add_internal(*work),
         )
         self.dispatch = Dispatch(
-            operations=operations, finished=self.finished.append, bus=self.bus, store=self.store, node_id=NODE,
+            operations=operations, finished=self.finished.append, bus=self.bus, store=store, node_id=NODE,
             now=self.clock.seconds, tasks=self.tasks, parallel=16, lane_length=64,
         )  # fmt: skip
         self.keeper = Keeper(
@@ -102,15 +108,17 @@ class World:
     def start(self) -> None:
         """Takes the servers in and follows the engine."""
         self.unfinished = done(self.store.unfinished())
-        for document in self.store.documents.values():
+        for document in list(self.store.documents.values()):
             done(self.household.take_in(record_from(document), self.around))
         self.keeper.start()
         self.settle()
 
     def kill(self) -> None:
-        """The daemon dies as by kill -9: nothing is said, nothing is written any more."""
+        """The daemon dies as by kill -9: nothing is said, nothing is done, nothing is written any more."""
         self.household.closing = True
         self.dispatch.close()
+        self.book.cut()
+        self.hold.cut()
         done(self.tasks.cancel_all())
         self.consoles.close()
 
@@ -127,6 +135,10 @@ class World:
         for command, lost in resumed.lost:
             failed = command_failed(command, NODE, self.clock.seconds(), 0.0, "failed", lost)
             self.tasks.spawn("interrupted command", self.bus.finish(command.id, failed))
+
+    def subnets_given(self) -> list[str]:
+        """What the pool believes to be in use."""
+        return sorted({*self.around.subnets.given, *self.household.subnets()})
 
     async def _node_info(self) -> Mapping[str, Json]:
         return {"nodeId": NODE}
@@ -153,6 +165,16 @@ class World:
         while seconds > 0:
             self.clock.advance(min(step, seconds))
             seconds -= step
+
+    def run(self, seconds: float) -> None:
+        """Lets so many seconds pass, from one thing that is due to the next."""
+        end = self.clock.seconds() + seconds
+        while (due := self._next_due()) <= end:
+            self.clock.advance(max(0.0, due - self.clock.seconds()))
+        self.clock.advance(max(0.0, end - self.clock.seconds()))
+
+    def _next_due(self) -> float:
+        return min((call.getTime() for call in self.clock.getDelayedCalls()), default=float("inf"))
 
     def result(self, command_id: str) -> dict[str, Json]:
         """The one result of a command."""

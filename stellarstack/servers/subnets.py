@@ -36,6 +36,11 @@ class SubnetPool:
         """Its server is gone."""
         self._given.discard(subnet)
 
+    @property
+    def given(self) -> frozenset[str]:
+        """What was handed out and not given back."""
+        return frozenset(self._given)
+
     async def _take(self, instead_of: str | None) -> str:
         networks = await self._engine.networks({})
         routes = await self._threads(read_routes)
