@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from stellarstack.metrics import disk
-from stellarstack.metrics.disk import DiskMeter, disk_used
+from stellarstack.metrics.disk import NEAR_REST, WALK_EVERY, DiskMeter, disk_used
 from tests.inline_threads import InlinePool, InlineReactor
 
 
@@ -204,3 +204,113 @@ class MeterTests(WalkCase):
         self.assertNoResult(stopped)
         self.work()
         self.successResultOf(stopped)
+
+
+class Books:
+    """Meets Warden: what a test says."""
+
+    def __init__(self) -> None:
+        self.counted: int | None = None
+        self.near = False
+        self.left: int | None = None
+        self.figures: list[int] = []
+
+    def count(self, server_id: str) -> int | None:
+        return self.counted
+
+    def measured(self, server_id: str, used: int) -> bool:
+        self.figures.append(used)
+        return self.near
+
+    def room(self, server_id: str) -> int | None:
+        return self.left
+
+
+class WardenTests(WalkCase):
+    """When and how it measures where servers have limits."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.clock = Clock()
+        self.pool = InlinePool()
+        self.books = Books()
+        self.filled = 1000
+        self.patch(disk, "_filled", lambda _: self.filled)
+        self.walks = 0
+        self.patch(disk, "disk_used", self._walked)
+        self.meter = DiskMeter(
+            clock=self.clock, reactor=cast(Any, InlineReactor()), pool=cast(Any, self.pool), warden=self.books, rest=30
+        )
+        self.meter.start()
+        self.addCleanup(lambda: self.successResultOf(Deferred.fromCoroutine(self.meter.stop())))
+        self.meter.add("srv_1", self.root)
+
+    def _walked(self, path: Path, ended: Event) -> int:
+        self.walks += 1
+        return 77
+
+    def test_interval(self) -> None:
+        """Without hurry it measures once an interval, and tells each figure."""
+        self.clock.pump([1.0] * 91)
+        self.assertEqual(self.books.figures, [77] * 4)
+
+    def test_near(self) -> None:
+        """Near its limit a server is measured every two seconds."""
+        self.books.near = True
+        self.clock.pump([1.0] * 11)
+        self.assertEqual(len(self.books.figures), 6)
+        self.assertEqual(NEAR_REST, 2.0)
+
+    def test_books(self) -> None:
+        """Where the file system keeps books nothing is walked, but each twentieth time all the same."""
+        self.books.counted = 5
+        self.clock.pump([30.0] * WALK_EVERY)
+        self.assertEqual(self.books.figures, [5] * (WALK_EVERY - 1) + [77])
+        self.assertEqual((self.walks, self.meter.used("srv_1")), (1, 77))
+
+    def test_growth(self) -> None:
+        """When the file system grew by all the room that was left, the server is measured at once, and then rests."""
+        self.books.left = 500
+        self.clock.pump([1.0] * 5)
+        self.filled += 499
+        self.clock.pump([1.0] * 3)
+        self.assertEqual(len(self.books.figures), 1)
+        self.filled += 1
+        self.clock.advance(1)
+        self.assertEqual(len(self.books.figures), 2)
+        self.clock.pump([1.0] * 20)
+        self.assertEqual(len(self.books.figures), 2)
+
+    def test_growth_soon_after(self) -> None:
+        """However fast it grows, two seconds lie between two measurements."""
+        self.books.left = 0
+        for _ in range(11):
+            self.filled += 1_000_000
+            self.clock.advance(1)
+        self.assertEqual(len(self.books.figures), 6)
+
+    def test_file_system_does_not_tell(self) -> None:
+        """A file system that does not say how full it is leaves the interval as it is."""
+        self.books.left = 0
+        self.patch(disk, "_filled", lambda _: None)
+        self.clock.pump([1.0] * 29)
+        self.assertEqual(len(self.books.figures), 1)
+        calls = len(self.pool.calls)
+        self.clock.pump([1.0] * 1)
+        self.assertEqual(len(self.pool.calls), calls)
+
+    def test_started_again(self) -> None:
+        """A server with a limit is measured at once at each start, whatever is known of its last run."""
+        self.clock.advance(1)
+        self.books.left = 500
+        self.meter.add("srv_1", self.root)
+        self.clock.advance(1)
+        self.assertEqual(len(self.books.figures), 2)
+
+
+class FillingTests(WalkCase):
+    def test_filling(self) -> None:
+        """How full a file system is comes in bytes; of a folder that is not there nothing is said."""
+        filled = disk._filled(self.root)
+        self.assertTrue(filled is not None and filled >= 0)
+        self.assertIsNone(disk._filled(self.base / "missing"))
