@@ -98,6 +98,18 @@ class MeasuringTests(FenceCase):
         self.fence.measured("srv_1", 13 * MB)
         self.assertEqual([used for _, used, _ in self.told], [11 * MB, 12 * MB, 13 * MB])
 
+    def test_nobody_can_be_told(self) -> None:
+        """Where telling fails it is logged, the figure stands, and it is told again when it is due."""
+
+        def fail(*_: object) -> None:
+            raise ValueError("nobody there")
+
+        self.fence._over = fail
+        self.limit("srv_1", 10 * MB)
+        self.assertTrue(self.fence.measured("srv_1", 11 * MB))
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+        self.assertEqual(self.fence.used("srv_1"), 11 * MB)
+
     def test_new_start(self) -> None:
         """A server that is started again over its limit is told again."""
         for _ in range(2):

@@ -289,6 +289,19 @@ class WardenTests(WalkCase):
             self.clock.advance(1)
         self.assertEqual(len(self.books.figures), 6)
 
+    def test_warden_fails(self) -> None:
+        """A fault of the warden's does not end the measuring."""
+        told = self.books.figures
+
+        def fail(server_id: str, used: int) -> bool:
+            told.append(used)
+            raise ValueError("a fault")
+
+        self.patch(self.books, "measured", fail)
+        self.clock.pump([1.0] * 62)
+        self.assertEqual(len(told), 3)
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 3)
+
     def test_file_system_does_not_tell(self) -> None:
         """A file system that does not say how full it is leaves the interval as it is."""
         self.books.left = 0

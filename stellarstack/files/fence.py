@@ -242,7 +242,10 @@ class DiskFence:
         now = self._clock.seconds()
         if plot.told_at is None or now - plot.told_at >= REPEAT:
             plot.told_at = now
-            self._over(server_id, used, plot.limit)
+            try:
+                self._over(server_id, used, plot.limit)
+            except Exception:
+                self._log.failure("{server} is over its disk limit, and nothing came of it", server=server_id)
 
     async def _in_thread(self, work: Callable[[], T], patience: float = CALL_TIMEOUT) -> T:
         done: Deferred[T] = deferToThreadPool(self._reactor, self._reactor.getThreadPool(), work)

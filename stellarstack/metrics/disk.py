@@ -175,15 +175,15 @@ class DiskMeter:
         near = False
         try:
             folder.filled, used = await self._in_thread(lambda: self._figure(server_id, folder))
-        except OSError as error:
-            self._log.debug("{server} was not measured: {reason}", server=server_id, reason=str(error))
-        else:
             if not folder.ended.is_set():
                 self._used[server_id] = used
                 near = self._warden.measured(server_id, used)
-        now = self._clock.seconds()
-        folder.may = now + max(NEAR_REST, NEAR_FACTOR * (now - began))
-        folder.due = folder.may if near else now + max(self._rest, REST_FACTOR * (now - began))
+        except OSError as error:
+            self._log.debug("{server} was not measured: {reason}", server=server_id, reason=str(error))
+        finally:
+            now = self._clock.seconds()
+            folder.may = now + max(NEAR_REST, NEAR_FACTOR * (now - began))
+            folder.due = folder.may if near else now + max(self._rest, REST_FACTOR * (now - began))
 
     def _figure(self, server_id: str, folder: _Folder) -> tuple[int | None, int]:
         """In the thread: what the file system held before, and what the folder takes."""
