@@ -9,7 +9,6 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
-from twisted.python.threadpool import ThreadPool
 
 from stellarstack import __version__
 from stellarstack.auth.signing import CommandAuthority
@@ -23,18 +22,14 @@ from stellarstack.core.messages import Json
 from stellarstack.core.node_lifecycle import NodeLifecycle, NodeState
 from stellarstack.core.records import record_from
 from stellarstack.core.requests import NodeShutdown, Request
-from stellarstack.core.server_lifecycle import Transition
 from stellarstack.docker.engine import DockerEngine
 from stellarstack.doors import Doors, Rooms
 from stellarstack.errors import StellarError, StoreFailed, TimedOut
 from stellarstack.facts import NodeFacts, Sources, boot_id
 from stellarstack.heartbeat import Heartbeat, Vitals
 from stellarstack.interfaces import JournalEntry
-from stellarstack.metrics.cgroup import Cgroups
-from stellarstack.metrics.containers import ContainerSampler, Instruments
-from stellarstack.metrics.disk import DiskMeter
+from stellarstack.measuring import Measuring
 from stellarstack.metrics.host import HostProbe
-from stellarstack.metrics.oom import OomBell
 from stellarstack.notify import ServiceNotifier
 from stellarstack.servers.blueprints import BlueprintShelf
 from stellarstack.servers.create import Arrivals
@@ -44,7 +39,6 @@ from stellarstack.servers.intake import CommandIntake
 from stellarstack.servers.keeper import Keeper
 from stellarstack.servers.operations import Operations
 from stellarstack.servers.resume import sort_out
-from stellarstack.servers.server import Server
 from stellarstack.servers.subnets import SubnetPool
 from stellarstack.servers.surroundings import Surroundings
 from stellarstack.servers.threads import ReactorThreads
@@ -109,26 +103,25 @@ class Node:
         remove_leftovers([config.paths.state, config.console_path])
 
     def _make_gauges(self) -> None:
-        reactor = self._reactor
-        self._disk_pool = ThreadPool(0, 1, "disk usage")  # of its own: a slow disk holds up nobody else
-        instruments = Instruments(
-            Cgroups(), OomBell(reactor=reactor), DiskMeter(clock=reactor, reactor=reactor, pool=self._disk_pool)
-        )
-        self._sampler = ContainerSampler(
-            clock=reactor, reactor=reactor, instruments=instruments, interval=self._config.metrics.interval,
-            sample=self._sampled, now=self._now,
+        self._measuring = Measuring(
+            config=self._config, store=self._store, reactor=self._reactor, now=self._now, sample=self._sampled,
+            over=lambda *told: self._keeper.disk_over(*told),
         )  # fmt: skip
+        self._sampler = self._measuring.sampler
 
     def _make_household(self) -> None:
         config, reactor = self._config, self._reactor
-        self._household = Household(draining=lambda: self._lifecycle.draining, on_end=self._process_ended)
+        self._household = Household(
+            draining=lambda: self._lifecycle.draining, on_end=lambda *ended: self._keeper.ended(*ended)
+        )
         subnets = SubnetPool(
             engine=self._engine, pool=config.docker.network_pool, threads=self._threads, held=self._household.subnets
         )
         profile = config.docker.seccomp_profile
         self._around = Surroundings(
             node_id=self.node_id, engine=self._engine, store=self._store, bus=self._bus, consoles=self._consoles,
-            gauges=self._sampler, subnets=subnets, docker=config.docker, servers_root=config.servers_path,
+            gauges=self._sampler, fence=self._measuring.fence, subnets=subnets, docker=config.docker,
+            servers_root=config.servers_path,
             state_root=config.paths.state, clock=reactor, now=self._now, tasks=self._tasks, threads=self._threads,
             seccomp=profile.read_text() if profile is not None else None,
         )  # fmt: skip
@@ -222,7 +215,7 @@ class Node:
             Stage("tokens", self._doors.tokens.start, self._nothing),
             Stage("redis, embedded", self._telephone.start_embedded, self._telephone.stop_embedded, patience=6.0),
             Stage("tasks", self._nothing, self._tasks.cancel_all),
-            Stage("gauges", self._start_gauges, self._stop_gauges),
+            Stage("gauges", self._start_gauges, self._measuring.stop),
             Stage("servers", self._start_servers, self._nothing),
             Stage("redis", self._start_redis, self._link.stop, patience=3.0),
             Stage("outbox", self._nothing, self._drain_outbox, patience=self._config.limits.stop_deadline),
@@ -294,10 +287,7 @@ class Node:
             await sleep(self._reactor, STORE_RETRY)
 
     async def _start_gauges(self) -> None:
-        self._sampler.start()
-
-    async def _stop_gauges(self) -> None:
-        await self._sampler.stop()
+        await self._once_usable(self._measuring.start)
 
     async def _start_servers(self) -> None:
         await self._once_usable(self._take_servers_in)
@@ -372,9 +362,6 @@ class Node:
     def _sequence_reset(self, seq: int) -> None:
         text = f"the event log in Redis is ahead of this node's database; numbering goes on above {seq}"
         self._alert("warning", "sequence_reset", text)
-
-    def _process_ended(self, server: Server, transition: Transition) -> None:
-        self._keeper.ended(server, transition)
 
     def _sampled(self, server_id: str, metrics: Mapping[str, Json]) -> None:
         server = self._household.find(server_id)

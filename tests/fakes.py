@@ -238,6 +238,21 @@ class FakeGauges:
         return self.ooms.get(server_id, 0)
 
 
+class FakeFence:
+    """Meets servers.surroundings.Fence: remembers the limits in bytes."""
+
+    def __init__(self) -> None:
+        self.limits: dict[str, int] = {}
+
+    async def limit(self, server_id: str, root: Path, limit_bytes: int) -> None:
+        if not root.is_dir():
+            raise AssertionError(f"{root} is not there yet")
+        self.limits[server_id] = limit_bytes
+
+    async def forget(self, server_id: str, root: Path) -> None:
+        self.limits.pop(server_id, None)
+
+
 def at_once(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
     """Meets servers.threads.Threads without a thread."""
     return maybeDeferred(work, *args, **kwargs)

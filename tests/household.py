@@ -35,7 +35,7 @@ from stellarstack.servers.surroundings import Surroundings
 from stellarstack.tasks import Tasks
 from tests.fake_container import Program
 from tests.fake_engine import FakeEngine
-from tests.fakes import FakeConsoles, FakeGauges, MemoryStore, at_once
+from tests.fakes import FakeConsoles, FakeFence, FakeGauges, MemoryStore, at_once
 from tests.lifeline import Lifeline
 
 NODE = "node_test"
@@ -67,6 +67,7 @@ class World:
     def build(self) -> None:
         """The rooms, wired as daemon.py does."""
         self.tasks, self.gauges, self.finished = Tasks(), FakeGauges(), list[Request]()
+        self.fence = FakeFence()
         self.links: list[tuple[bool, StellarError | None]] = []
         self.hold = Lifeline(self.engine, self.clock)
         self.book = Lifeline(self.store, self.clock, self.commit_delay)
@@ -76,7 +77,8 @@ class World:
         self.household = Household(draining=lambda: self.draining, on_end=lambda *ended: self.keeper.ended(*ended))
         around = self.around = Surroundings(
             node_id=NODE, engine=engine, store=store, bus=self.bus, consoles=self.consoles,
-            gauges=self.gauges, docker=DockerConfig(), servers_root=self.root / "servers", state_root=self.root,
+            gauges=self.gauges, fence=self.fence, docker=DockerConfig(),
+            servers_root=self.root / "servers", state_root=self.root,
             clock=self.clock, now=self.clock.seconds, tasks=self.tasks, threads=at_once,
             subnets=SubnetPool(
                 engine=engine, pool=IPv4Network("10.213.0.0/16"), threads=at_once, held=self.household.subnets

@@ -252,6 +252,35 @@ class EndTests(_Case):
         self.assertEqual(self.answer(command), {"status": "running"})
 
 
+class DiskTests(_Case):
+    def test_limit_is_set(self) -> None:
+        """The server's share of the disk is fenced before its files are written to, and let go with it."""
+        self.running(config={"disk": 50})
+        self.assertEqual(self.world.fence.limits, {"srv_1": 50 * 2**20})
+        self.world.send("server.delete", serverId="srv_1")
+        self.world.settle(2)
+        self.assertEqual(self.world.fence.limits, {})
+
+    def test_over_the_limit(self) -> None:
+        """A server over its share is told of, with the overshoot, and stopped by its own stop command."""
+        self.running(config={"disk": 50})
+        self.world.keeper.disk_over("srv_1", 60 * 2**20, 50 * 2**20)
+        self.world.settle(2)
+        (alert,) = self.world.store.events("node.alert", code="disk_limit")
+        self.assertEqual((alert["serverId"], alert["overshoot"]), ("srv_1", 10 * 2**20))
+        self.assertEqual(self.world.status(), "stopped")
+        self.assertFalse(self.world.household.get("srv_1").record.wanted)
+
+    def test_over_the_limit_while_stopped(self) -> None:
+        """A stopped server over its share is told of and left alone; one that is gone is nobody's business."""
+        self.world.create(start=False)
+        self.world.keeper.disk_over("srv_1", 2, 1)
+        self.world.keeper.disk_over("srv_9", 2, 1)
+        self.world.settle(2)
+        self.assertEqual(len(self.world.store.events("node.alert", code="disk_limit")), 1)
+        self.assertEqual(self.statuses()[-1], "stopped")
+
+
 class DeleteTests(_Case):
     def test_leaves_nothing(self) -> None:
         """Delete ends the process and removes container, network, folder and record."""
@@ -389,7 +418,6 @@ class EngineRestartTests(_Case):
         self.assertEqual([event["reason"] for event in crashed], ["docker_restart"])
         self.world.settle(10)
         self.assertEqual(self.world.status(), "running")
-
 
     def test_frozen(self) -> None:
         """K02: an engine that accepts and never answers is found out, and the node told, within its timeouts."""

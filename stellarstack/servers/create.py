@@ -166,6 +166,7 @@ class Arrivals:
         await around.hands.remove_network(server.container_name)
         if files:
             await around.in_thread(remove_tree, server.root)
+        await around.fence.forget(server.id, server.root)
         await steady(around.clock, "a farewell", self._forget(server))
 
     async def _forget(self, server: Server) -> None:

@@ -29,6 +29,17 @@ def prepare_root(root: Path, uid: int, gid: int, subfolders: tuple[str, ...] = (
         raise StellarError(f"cannot make the server's folder {root}: {error.strerror}") from None
 
 
+def hand_over(root: Path, uid: int, gid: int) -> None:
+    """Gives the whole tree to the server's user, after an installer that had to be root. No link is followed (W10)."""
+    try:
+        for _, folders, files, descriptor in os.fwalk(root, follow_symlinks=False):
+            os.fchown(descriptor, uid, gid)
+            for name in (*folders, *files):
+                os.chown(name, uid, gid, dir_fd=descriptor, follow_symlinks=False)
+    except OSError as error:
+        raise StellarError(f"cannot give {root} to the server's user: {error.strerror}") from None
+
+
 def remove_tree(root: Path) -> None:
     """Removes a server's folder and all in it; links are removed, never followed (W05)."""
     try:

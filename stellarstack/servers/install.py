@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from stellarstack.core.container_spec import install_body
 from stellarstack.core.events import install_output
 from stellarstack.errors import ContainerGone, DockerUnavailable, InstallFailed, StellarError, TimedOut
-from stellarstack.servers.folders import prepare_root, remove_tree, write_private
+from stellarstack.servers.folders import hand_over, prepare_root, remove_tree, write_private
 from stellarstack.servers.placement import ensure_image, placement_of
 from stellarstack.servers.server import Server
 from stellarstack.servers.surroundings import Surroundings
@@ -112,6 +112,7 @@ class Installation:
             await around.in_thread(remove_tree, self._server.root)
         user = (around.docker.uid, around.docker.gid)
         await around.in_thread(prepare_root, self._server.root, *user, self._server.spec.subfolders)
+        await around.fence.limit(self._server.id, self._server.root, self._server.spec.disk_mb * 2**20)
         if install is None:
             return
         await around.in_thread(write_private, self._script / "install.sh", install.script.replace("\r\n", "\n"), 0o755)
@@ -121,6 +122,8 @@ class Installation:
             code = await within(around.clock, install.timeout, f"the install of server {self._server.id}", self._run())
         finally:
             await self._clean()
+            if install.root:
+                await around.in_thread(hand_over, self._server.root, *user)
         if code != 0:
             last = " ".join(self._output.text()[-TAIL:].split())
             raise InstallFailed(f"the install script of server {self._server.id} ended with status {code}: {last}")

@@ -20,6 +20,7 @@ from stellarstack.servers.household import Household
 from stellarstack.servers.lane import Outcome, Step
 from stellarstack.servers.server import Server
 from stellarstack.servers.start import launch
+from stellarstack.servers.stop import stop
 from stellarstack.servers.surroundings import Surroundings
 from stellarstack.servers.truth import doubt, look
 from stellarstack.tasks import sleep
@@ -242,10 +243,27 @@ class Keeper:
             more |= {"cause": cause.code, "hint": cause.hint}
         await self._alert("warning", "server_crashed", text, server.id, **more)
 
+    # ------------------------------------------------------------------ the disk
+
+    def disk_over(self, server_id: str, used: int, limit: int) -> None:
+        """A server takes more of the disk than it may, in bytes: told, and ended where `[docker] disk_over` says so."""
+        server = self._household.find(server_id)
+        if server is None:
+            return
+        stops = self._around.docker.disk_over == "stop" and server.status.has_process
+        what_follows = "it is stopped" if stops else "it goes on"
+        text = (
+            f"server {server_id} takes {used - limit} bytes more of the disk than its {limit >> 20} MB; {what_follows}"
+        )
+        more: dict[str, Json] = {"used": used, "limit": limit, "overshoot": used - limit}
+        self._around.tasks.spawn("disk alert", self._alert("warning", "disk_limit", text, server_id, **more))
+        if stops:
+            self._add_internal(server_id, "stop over the disk limit", lambda step: stop(server, step, None), _forget)
+
     async def _alert(self, severity: str, code: str, text: str, server_id: str, **more: Json) -> None:
         around = self._around
         await around.bus.emit(node_alert(around.node_id, around.now(), severity, code, text, server_id, **more))
 
 
 def _forget(_outcome: Outcome) -> None:
-    """A crash restart answers to nobody; its end is told as server.status."""
+    """What the daemon does by itself answers to nobody; its end is told as server.status."""

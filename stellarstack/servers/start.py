@@ -102,6 +102,7 @@ async def _bring_up(server: Server) -> ReadyWatch:
     around = server.around
     user = (around.docker.uid, around.docker.gid)
     await around.in_thread(prepare_root, server.root, *user, server.spec.subfolders)
+    await around.fence.limit(server.id, server.root, server.spec.disk_mb * 2**20)
     await _patch(server, user)
     await ensure_image(server.spec.image, server)
     await ensure_network(server)

@@ -33,6 +33,16 @@ class Gauges(Protocol):
         """How many processes of the server's last run the kernel killed for want of memory."""
 
 
+class Fence(Protocol):
+    """Who keeps each server within its share of the disk. Neither call ever fails."""
+
+    async def limit(self, server_id: str, root: Path, limit_bytes: int) -> None:
+        """From now on `root`, which is there, may take so much (0: any amount)."""
+
+    async def forget(self, server_id: str, root: Path) -> None:
+        """The server is deleted."""
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """Handed to each Server. `servers_root` is `[paths] servers`, `state_root` `[paths] state`."""
@@ -43,6 +53,7 @@ class Surroundings:
     bus: Bus
     consoles: Consoles
     gauges: Gauges
+    fence: Fence
     subnets: SubnetPool
     docker: DockerConfig
     servers_root: Path
