@@ -373,10 +373,8 @@ class RandomRunTests(EngineCase):
         self.dockerd_.docker("rm", "-f", f"{self.node_.node_id}.{self.dice.choice(self.SERVERS)}", check=False)
 
     def restart_engine(self) -> None:
-        if self.dice.random() < 0.5:
-            self.dockerd_.kill()
-        else:
-            self.dockerd_.stop()
+        """Not by SIGKILL: in the middle of a network's creation that leaves dockerd 20.10 unable to start again."""
+        self.dockerd_.stop()
         time.sleep(self.dice.random())
         self.dockerd_.start()
 
