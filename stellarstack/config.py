@@ -74,6 +74,7 @@ class DockerConfig:
     uid_per_server: bool = _key(False)
     network_pool: IPv4Network = _key(IPv4Network("10.213.0.0/16"))
     allow_unlimited: bool = _key(False)
+    memory_margin: str = _key("none", one_of=("none", "steps"))
     read_only_root: bool = _key(True)
     tmpfs_size: int = _key(100, low=1, high=65536)
     seccomp_profile: Path | None = _key(None)

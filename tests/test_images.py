@@ -20,7 +20,7 @@ class ImageNameTests(SynchronousTestCase):
         rows: dict[str, tuple[str, str, str | None, str | None]] = {
             "alpine": ("", "alpine", "latest", None),
             "alpine:3.19": ("", "alpine", "3.19", None),
-            "gsd/minecraft": ("", "gsd/minecraft", "latest", None),
+            "hosts/minecraft": ("", "hosts/minecraft", "latest", None),
             "ghcr.io/pterodactyl/yolks:java_21": ("ghcr.io", "ghcr.io/pterodactyl/yolks", "java_21", None),
             "localhost/x": ("localhost", "localhost/x", "latest", None),
             "localhost:5000/a/b:v1": ("localhost:5000", "localhost:5000/a/b", "v1", None),

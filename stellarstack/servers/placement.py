@@ -27,6 +27,7 @@ def placement_of(server: Server, install_path: str = "") -> Placement:
         tmpfs_mb=docker.tmpfs_size,
         log_size_mb=docker.log_size,
         seccomp=around.seccomp,
+        memory_overhead=None if docker.memory_margin == "steps" else 0.0,
     )
 
 

@@ -17,9 +17,10 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from stellarstack.core.blueprint import parse_blueprint
 from stellarstack.core.container_spec import Placement, install_body, run_body
 from stellarstack.core.spec import ServerSpec, parse_server_config, resolve
+from tests.games.images import OPENTTD, ensure_game_images
 
 SOCKET = "/var/run/docker.sock"
-IMAGE = "gsd/runtime"
+IMAGE = OPENTTD  # for its bash and its user 988
 GAME = "bash -c 'trap \"echo handled; exit 4\" INT TERM; echo ready-$((1+1)); while :; do sleep 0.1; done'"
 
 
@@ -42,7 +43,7 @@ def call(method: str, path: str, body: Any = None) -> tuple[int, Any]:
 
 def engine_answers() -> bool:
     try:
-        return call("GET", f"/images/{IMAGE}/json")[0] == 200
+        return call("GET", "/_ping")[0] == 200
     except OSError:
         return False
 
@@ -50,7 +51,8 @@ def engine_answers() -> bool:
 class BodyTests(SynchronousTestCase):
     def setUp(self) -> None:
         if not engine_answers():
-            raise SkipTest(f"no Docker Engine with the image {IMAGE} answers on {SOCKET}")
+            raise SkipTest(f"no Docker Engine answers on {SOCKET}")
+        ensure_game_images()
         self.name = f"ss-body-{uuid.uuid4().hex[:8]}"
         self.folder = Path(tempfile.mkdtemp(prefix="ss-body-"))
         self.addCleanup(shutil.rmtree, self.folder)
