@@ -69,6 +69,13 @@ class Engine(Protocol):
     async def resize(self, container: str, size: PtySize) -> None:
         """Of one that does not run: no error, and nothing is done (it has no terminal yet)."""
 
+    async def update_container(self, container: str, body: Mapping[str, Json]) -> Sequence[str]:
+        """Changes limits of a container, running or not: Memory with MemorySwap, NanoCpus, PidsLimit, BlkioWeight.
+
+        To the engine 0 is no change (of PidsLimit -1 takes the limit away). Answers its warnings, where it could not do
+        all. EngineRefused: it does none of it, and its words say why.
+        """
+
     async def attach(self, container: str, sink: OutputSink) -> Attachment:
         """Joins the PTY, before the start too. Output begins with what is printed after this is answered."""
 
@@ -79,6 +86,12 @@ class Engine(Protocol):
         """One raw sample of the engine's stats API."""
 
     async def has_image(self, image: str) -> bool: ...
+
+    async def image_id(self, image: str) -> str:
+        """Which content the name stands for (`sha256:…`); empty: no such image here."""
+
+    async def remove_image(self, image: str) -> bool:
+        """Takes the name away, and the content where no other name has it. False: a container uses it, so it stays."""
 
     async def pull(self, image: str, login: RegistryLogin | None, progress: Callable[[PullProgress], None]) -> None:
         """ImagePullFailed with the engine's own words where none can be reached or it does not exist."""

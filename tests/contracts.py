@@ -44,6 +44,10 @@ class EngineContract(_Base):
     def pass_time(self) -> None:
         """Lets what is due happen."""
 
+    async def spare_image(self) -> str:
+        """A name of an image that no container has."""
+        raise NotImplementedError
+
     async def make(self, suffix: str, script: str, **more: Json) -> str:
         """A container of its own, not started, with a terminal."""
         body: dict[str, Json] = {
@@ -83,6 +87,29 @@ class EngineContract(_Base):
         self.assertGreaterEqual(version.api, (1, 40))
         self.assertIn(version.cgroup, (1, 2))
         self.assertTrue(version.root.startswith("/"))
+
+    async def test_image_ids(self) -> None:
+        """An image that is here has an id, the same by any spelling of its name; another has none."""
+        found = await self.engine.image_id(self.image)
+        self.assertRegex(found, "^sha256:[0-9a-f]{64}$")
+        self.assertEqual(await self.engine.image_id(self.image.removesuffix(":latest")), found)
+        self.assertEqual(await self.engine.image_id("stellarstack-test/none:9"), "")
+
+    async def test_image_in_use_stays(self) -> None:
+        """D04: an image that a container has, running or not, is never removed; one that is gone is no error."""
+        await self.make("c", DEAF)
+        self.assertFalse(await self.engine.remove_image(self.image))
+        self.assertTrue(await self.engine.has_image(self.image))
+        self.assertTrue(await self.engine.remove_image("stellarstack-test/none:9"))
+        await self.refused(BlueprintInvalid, self.engine.remove_image("../x"))
+
+    async def test_image_removed(self) -> None:
+        """An image that nobody uses goes, and other names of its content do not."""
+        spare = await self.spare_image()
+        self.assertTrue(await self.engine.has_image(spare))
+        self.assertTrue(await self.engine.remove_image(spare))
+        self.assertFalse(await self.engine.has_image(spare))
+        self.assertTrue(await self.engine.has_image(self.image))
 
     async def test_images_known_and_unknown(self) -> None:
         """An image that is here is found, with and without its tag; another is not."""
@@ -136,6 +163,7 @@ class EngineContract(_Base):
             self.engine.attach(none, Recorder()),
             self.engine.logs(none),
             self.engine.stats(none),
+            self.engine.update_container(none, {"PidsLimit": 10}),
         ):
             await self.refused(ContainerGone, work)
         await self.engine.remove(none)
@@ -232,6 +260,39 @@ class EngineContract(_Base):
             self.assertEqual(await self.engine.wait(made), 3)
             await sink.ended
         self.assertEqual((await self.engine.inspect(made)).exit_code, 3)
+
+    # ------------------------------------------------------------------ limits
+
+    async def test_update(self) -> None:
+        """The limits of a running container change, and it runs on; of one not started too."""
+        host: Json = {"Memory": 64 << 20, "MemorySwap": 64 << 20, "NanoCpus": 500_000_000, "PidsLimit": 50}
+        made = await self.make("c", DEAF, HostConfig=host)
+        more: dict[str, Json] = {"Memory": 96 << 20, "MemorySwap": 96 << 20, "NanoCpus": 10**9, "PidsLimit": 60}
+        self.assertEqual(await self.engine.update_container(made, more), [])
+        await self.run_until(made)
+        before = await self.engine.inspect(made)
+        less: dict[str, Json] = {"Memory": 32 << 20, "MemorySwap": 32 << 20, "PidsLimit": -1}
+        self.assertEqual(await self.engine.update_container(made, less), [])
+        self.assertEqual(await self.engine.inspect(made), before)
+
+    async def test_update_where_swap_is_endless(self) -> None:
+        """The memory changes where swap has no limit, and swap can be given one."""
+        made = await self.make("c", DEAF, HostConfig={"Memory": 64 << 20, "MemorySwap": -1})
+        await self.run_until(made)
+        for body in ({"Memory": 96 << 20, "MemorySwap": -1}, {"Memory": 32 << 20, "MemorySwap": 40 << 20}):
+            self.assertEqual(await self.engine.update_container(made, body), [])
+
+    async def test_update_refused(self) -> None:
+        """What cannot be is EngineRefused, with the engine's words."""
+        made = await self.make("c", DEAF, HostConfig={"Memory": 64 << 20, "MemorySwap": 64 << 20})
+        await self.run_until(made)
+        rows: tuple[tuple[dict[str, Json], str], ...] = (
+            ({"Memory": 1 << 20, "MemorySwap": 1 << 20}, "inimum memory limit"),
+            ({"Memory": 96 << 20, "MemorySwap": 32 << 20}, "memoryswap"),
+            ({"Memory": 96 << 20}, "memoryswap"),
+        )
+        for body, words in rows:
+            self.assertIn(words, await self.refused(EngineRefused, self.engine.update_container(made, body)))
 
     # ------------------------------------------------------------------ terminal
 

@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 
 from stellarstack.core.records import PtySize
+from stellarstack.errors import EngineRefused
 from stellarstack.interfaces import ContainerState, OutputSink
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ LOGS_MAX = 16 << 20
 PIECE_MAX = 256 << 10
 HELD_MAX = 64 << 10
 LINE_MAX = 4095
+MEMORY_LEAST = 6 << 20
 
 
 def signal_number(name: str) -> int | None:
@@ -251,6 +253,20 @@ class Container:
         self.engine.emit(self, "start")
         if self.process is not None:
             program.on_start(self.process)
+
+    def update(self, body: Mapping[str, Any]) -> list[str]:
+        """Other limits. 0 is no change; the memory of both kinds must fit together."""
+        changed = {key: value for key, value in body.items() if value}
+        memory = changed.get("Memory", self.host.get("Memory", 0))
+        both = changed.get("MemorySwap", self.host.get("MemorySwap", 0))
+        if 0 < changed.get("Memory", MEMORY_LEAST) < MEMORY_LEAST:
+            raise EngineRefused("Docker: Minimum memory limit allowed is 6MB")
+        if 0 < both < memory:
+            raise EngineRefused("Docker: Minimum memoryswap limit should be larger than memory limit, see usage")
+        if changed.get("PidsLimit", 0) < 0:
+            changed["PidsLimit"] = 0
+        self.host = {**self.host, **changed}
+        return []
 
     def output(self, data: bytes) -> None:
         """What the program printed. While dockerd is away it waits in the pipe, which is short."""

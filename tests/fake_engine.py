@@ -105,6 +105,9 @@ class FakeEngine:
     async def resize(self, container: str, size: PtySize) -> None:
         await self.faults.call("resize", container, lambda: self._resize(self.get(container), size))
 
+    async def update_container(self, container: str, body: Mapping[str, Json]) -> Sequence[str]:
+        return await self.faults.call("update_container", container, lambda: self.get(container).update(body))
+
     async def attach(self, container: str, sink: OutputSink) -> Attachment:
         return await self.faults.call("attach", container, lambda: self._attach(self.get(container), sink))
 
@@ -116,6 +119,12 @@ class FakeEngine:
 
     async def has_image(self, image: str) -> bool:
         return await self.faults.call("has_image", image, lambda: str(parse_image(image)) in self._images)
+
+    async def image_id(self, image: str) -> str:
+        return await self.faults.call("image_id", image, lambda: self._image_id(str(parse_image(image))))
+
+    async def remove_image(self, image: str) -> bool:
+        return await self.faults.call("remove_image", image, lambda: self._remove_image(str(parse_image(image))))
 
     async def pull(self, image: str, login: RegistryLogin | None, progress: Callable[[PullProgress], None]) -> None:
         await self.faults.call("pull", image, lambda: self._pull(str(parse_image(image)), progress))
@@ -174,6 +183,7 @@ class FakeEngine:
             follower.broken.errback(gone)
         for waiter in waits:
             waiter.errback(gone)
+            waiter.addErrback(lambda _: None)  # of a wait whose caller is gone already
         self.faults.break_all(gone)
         for container in self.all():
             container.drop_attached()
@@ -313,6 +323,16 @@ class FakeEngine:
             "memory_stats": {"usage": running << 20},
             "cpu_stats": {"cpu_usage": {"total_usage": running}},
         }
+
+    def _image_id(self, image: str) -> str:
+        """Which program the name stands for."""
+        return f"sha256:{id(self._images[image]):064x}" if image in self._images else ""
+
+    def _remove_image(self, image: str) -> bool:
+        if any(str(parse_image(str(one.body["Image"]))) == image for one in self.all()):
+            return False
+        self._images.pop(image, None)
+        return True
 
     def _pull(self, image: str, progress: Callable[[PullProgress], None]) -> None:
         if image not in self.registry:

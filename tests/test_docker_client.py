@@ -220,6 +220,37 @@ class RefusalTests(DockerdCase):
         self.dockerd.replies("POST", "/containers/c/start", 400, {"message": words})
         self.assertIn("nosuch", await self.refused(EngineRefused, self.engine.start("c")))
 
+    async def test_update_refused(self) -> None:
+        """A limit that the kernel does not take is told with its words, whatever the status; a broken engine is not."""
+        for status, words in (
+            (500, "Cannot update container c: runc did not terminate: memory.limit_in_bytes: device or resource busy"),
+            (409, "Cannot update container c: Memory limit should be smaller than already set memoryswap limit"),
+            (400, "Range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available"),
+        ):
+            self.dockerd.replies("POST", "/containers/c/update", status, {"message": words})
+            told = await self.refused(EngineRefused, self.engine.update_container("c", {"NanoCpus": 1}))
+            self.assertIn(words, told)
+        self.dockerd.replies("POST", "/containers/c/update", 500, {"message": "no space left on device"})
+        self.assertNotIsInstance(
+            await self.refused_any(self.engine.update_container("c", {"NanoCpus": 1})), EngineRefused
+        )
+
+    async def test_update_warnings(self) -> None:
+        """What the engine could only do in part is told, one line each."""
+        for body, told in (({"Warnings": ["Weight\ndiscarded.", 4]}, ["Weight discarded."]), ({"Warnings": None}, [])):
+            self.dockerd.replies("POST", "/containers/c/update", 200, body)
+            self.assertEqual(await self.engine.update_container("c", {"BlkioWeight": 10}), told)
+
+    async def test_image_removal(self) -> None:
+        """An image in use stays; one without an id, and one that cannot be removed, are faults of the engine."""
+        self.dockerd.replies("DELETE", "/images/a:latest", 409, {"message": "conflict: container c is using it"})
+        self.assertFalse(await self.engine.remove_image("a"))
+        self.dockerd.replies("DELETE", "/images/a:latest", 500, {"message": "layer is locked"})
+        await self.refused(DockerUnavailable, self.engine.remove_image("a"))
+        self.assertEqual(self.dockerd.asked[-1].params, {})  # never by force
+        self.dockerd.replies("GET", "/images/a:latest/json", 200, {})
+        await self.refused(DockerUnavailable, self.engine.image_id("a"))
+
     async def test_kill_that_comes_too_late(self) -> None:
         """A container that ends while it is killed is no error; another conflict is one."""
         for status, words in ((500, "cannot kill container: c: no such process"), (409, "container c is not running")):

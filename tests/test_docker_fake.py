@@ -37,13 +37,17 @@ class FakeEngineContractTests(EngineContract, TestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.clock.advance(1_700_000_000)
-        self.engine = FakeEngine(clock=self.clock, images={IMAGE: program_of})
+        self.engine = self.fake = FakeEngine(clock=self.clock, images={IMAGE: program_of})
 
     def name(self, suffix: str) -> str:
         return f"contract-{suffix}"
 
     def pass_time(self) -> None:
         self.clock.advance(1)
+
+    async def spare_image(self) -> str:
+        self.fake.add_image("stellarstack-test/spare:1", Program())
+        return "stellarstack-test/spare:1"
 
 
 class Followed:

@@ -6,9 +6,12 @@ field of a blueprint can loosen a fence (SECURITY W03, W06, W09, D01).
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 from stellarstack.core.blueprint import InstallPlan
+from stellarstack.core.environment import given_from
 from stellarstack.core.messages import Json
 from stellarstack.core.resources import container_memory
 from stellarstack.core.spec import ServerSpec
@@ -66,6 +69,60 @@ def run_body(spec: ServerSpec, placement: Placement) -> dict[str, Json]:
     host["Binds"] = _binds(spec, placement)
     body["HostConfig"] = host
     return body
+
+
+@dataclass(frozen=True, slots=True)
+class UpdatePlan:
+    """How a server that runs comes to other limits. `live`: the body that changes its container, empty: nothing to do.
+
+    `at_once`: the keys of `config` that `live` changes; `waits`: those that only a new container has.
+    """
+
+    live: Mapping[str, Json]
+    at_once: tuple[str, ...]
+    waits: tuple[str, ...]
+
+
+def update_body(old: ServerSpec, new: ServerSpec, placement: Placement) -> UpdatePlan:
+    """What becomes of the change from `old` to `new` while the server's container runs.
+
+    A limit that is lifted waits: to the engine 0 is no change, and cgroups v1 do not take a limit of swap back. So does
+    all that a container is made with. What follows from the memory (SERVER_MEMORY, the size of a heap) the game is told
+    at its next start.
+    """
+    host = _host(new, placement, new.memory_mb, new.cpu, new.pids)
+    live = {name: host[name] for key, name in _ALONE if _differ(key, old, new) and host.get(name)}
+    memory = host["Memory"]
+    swaps = _differ("swap", old, new) and (new.swap_mb >= 0 or not memory) and not (old.memory_mb and not memory)
+    if memory and (_differ("memory", old, new) or swaps):
+        swap_mb = old.swap_mb if new.swap_mb < 0 else new.swap_mb
+        live |= {"Memory": memory, "MemorySwap": _memory_and_swap(cast(int, memory), swap_mb)}
+    done = {key: name in live for key, name in (*_ALONE, ("memory", "Memory"))} | {"swap": swaps}
+    changed = [key for key in _PARTS if _differ(key, old, new)]
+    return UpdatePlan(
+        live,
+        at_once=tuple(key for key in changed if done.get(key, False)),
+        waits=tuple(key for key in changed if not done.get(key, False)),
+    )
+
+
+def _differ(key: str, old: ServerSpec, new: ServerSpec) -> bool:
+    return _PARTS[key](old) != _PARTS[key](new)
+
+
+_ALONE = (("cpu", "NanoCpus"), ("pids", "PidsLimit"), ("blkioWeight", "BlkioWeight"))
+# key of `config`, and what the spec holds of it
+_PARTS: Mapping[str, Callable[[ServerSpec], object]] = {
+    "memory": lambda spec: spec.memory_mb,
+    "swap": lambda spec: spec.swap_mb,
+    "cpu": lambda spec: spec.cpu,
+    "pids": lambda spec: spec.pids,
+    "blkioWeight": lambda spec: spec.blkio_weight,
+    "disk": lambda spec: spec.disk_mb,
+    "ports": lambda spec: spec.ports,
+    "env": lambda spec: given_from(spec.blueprint, spec.env, spec.variables),
+    "image": lambda spec: spec.image,
+}
 
 
 def install_body(spec: ServerSpec, placement: Placement) -> dict[str, Json]:

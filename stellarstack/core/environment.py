@@ -45,6 +45,14 @@ def environment_of(
     return env, chosen
 
 
+def given_from(blueprint: Blueprint, env: Mapping[str, str], variables: Mapping[str, str]) -> dict[str, str]:
+    """What would give `environment_of` this outcome again: each variable's value, and the keys that were passed on."""
+    own = {*_own(blueprint, "", 0, "", 0), *(variable.env for variable in blueprint.variables)}
+    if not blueprint.egg and env.get("HOME") == blueprint.root:
+        own.add("HOME")
+    return {**{key: value for key, value in env.items() if key not in own}, **variables}
+
+
 def native_environment_names(values: Values, env: Mapping[str, str]) -> Values:
     """`values` for a native startup command: {{NAME}} is whatever the container's environment holds."""
     return replace(values, env=env)

@@ -235,7 +235,7 @@ def resolve(
     """
     if not SERVER_ID.fullmatch(server_id):
         raise InvalidPayload(f"serverId: must be letters, digits and _ . - (64 at most), not {server_id!r:.80}")
-    limits = _final_limits(blueprint.limits, config.limits, allow_unlimited)
+    limits = final_limits(blueprint.limits, config.limits, allow_unlimited)
     memory = cast(int, limits.memory_mb)
     image = _image(blueprint, version)
     env, variables = environment_of(
@@ -246,7 +246,7 @@ def resolve(
         ip=address_inside(config.ports),
         port=port_inside(blueprint, config.ports),
     )
-    _check_config_names(blueprint, variables, env)
+    check_config_names(blueprint, variables, env)
     spec = ServerSpec(
         server_id=server_id,
         name=name or server_id,
@@ -265,10 +265,11 @@ def resolve(
         blkio_weight=config.blkio_weight,
         version=version,
     )
-    return replace(spec, command=_command(spec))
+    return replace(spec, command=command_of(spec))
 
 
-def _final_limits(blueprint: Limits, ordered: Limits, allow_unlimited: bool) -> Limits:
+def final_limits(blueprint: Limits, ordered: Limits, allow_unlimited: bool) -> Limits:
+    """All five set. InvalidPayload: an ordered one is none, and this node wants one."""
     return Limits(
         memory_mb=int(
             _limit("memory", ordered.memory_mb, blueprint.memory_mb, DEFAULT_LIMITS.memory_mb, allow_unlimited)
@@ -336,7 +337,7 @@ def _install_image(blueprint: Blueprint, image: str) -> str:
     return found
 
 
-def _check_config_names(blueprint: Blueprint, variables: Mapping[str, str], env: Mapping[str, str]) -> None:
+def check_config_names(blueprint: Blueprint, variables: Mapping[str, str], env: Mapping[str, str]) -> None:
     """A native blueprint names only what there is; in an egg, what is not known stays as it is."""
     if blueprint.egg:
         return
@@ -352,7 +353,7 @@ def _check_config_names(blueprint: Blueprint, variables: Mapping[str, str], env:
                 raise BlueprintInvalid(f"configFiles: {file.path}: {item.key}: {{{{{unknown[0]}}}}} is not known")
 
 
-def _command(spec: ServerSpec) -> str | tuple[str, ...] | None:
+def command_of(spec: ServerSpec) -> str | tuple[str, ...] | None:
     """The native startup command with its placeholders put in; an egg's is left to the image's entrypoint."""
     blueprint, command = spec.blueprint, spec.blueprint.startup
     if blueprint.egg or command is None:

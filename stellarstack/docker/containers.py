@@ -27,6 +27,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}", re.ASCII)
 _NOT_RUNNING = ("is not running", "no such process", "already finished", "is not started")
 _NO_CONTAINER = "o such container"
 _NO_IMAGE = "o such image"
+_NO_UPDATE = "annot update container"
 _BEING_REMOVED = "is already in progress"
 
 
@@ -104,6 +105,14 @@ class Containers:
         if answer.status >= 400 and any(words in answer.message for words in _NOT_RUNNING):
             return
         answer.require(missing=ContainerGone)
+
+    async def update(self, container: str, body: Mapping[str, Json]) -> Sequence[str]:
+        """See `Engine.update_container`."""
+        answer = await self._client.call(Request("POST", path_to(container, "update"), body=dict(body)))
+        if answer.status >= 400 and _NO_UPDATE in answer.message:  # told as 409 or 500, though it is the request
+            raise EngineRefused(f"Docker: {one_line(answer.message)}")
+        found = answer.require(missing=ContainerGone).json()
+        return [one_line(line) for line in sequence(found, "Warnings") if isinstance(line, str)]
 
     async def logs(self, container: str, since: float | None, tail: int | None) -> bytes:
         """See `Engine.logs`."""

@@ -83,6 +83,9 @@ class DockerEngine:
         """Of one that does not run: no error, and nothing is done (it has no terminal yet)."""
         await self._containers.resize(container, size)
 
+    async def update_container(self, container: str, body: Mapping[str, Json]) -> Sequence[str]:
+        return await self._containers.update(container, body)
+
     async def attach(self, container: str, sink: OutputSink) -> Attachment:
         return await self._attaching.attach(container, sink)
 
@@ -94,6 +97,12 @@ class DockerEngine:
 
     async def has_image(self, image: str) -> bool:
         return await self._images.has(image)
+
+    async def image_id(self, image: str) -> str:
+        return await self._images.id_of(image)
+
+    async def remove_image(self, image: str) -> bool:
+        return await self._images.remove(image)
 
     async def pull(self, image: str, login: RegistryLogin | None, progress: Callable[[PullProgress], None]) -> None:
         await self._images.pull(image, login, progress)

@@ -1,4 +1,4 @@
-"""Images: looked up and fetched (the `/images` part of the Engine API)."""
+"""Images: looked up, fetched and removed (the `/images` part of the Engine API)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from stellarstack.docker.client import DockerClient, Request
 from stellarstack.docker.fields import number, text
 from stellarstack.docker.lines import JsonLines
 from stellarstack.docker.translation import one_line
-from stellarstack.errors import ImagePullFailed, TimedOut
+from stellarstack.errors import DockerUnavailable, ImagePullFailed, TimedOut
 from stellarstack.interfaces import PullProgress, RegistryLogin
 from stellarstack.tasks import within
 
@@ -35,11 +35,25 @@ class Images:
 
     async def has(self, image: str) -> bool:
         """See `Engine.has_image`. BlueprintInvalid: no image can have such a name."""
-        name = quote(str(parse_image(image)), safe="/:@")
-        answer = await self._client.call(Request("GET", f"/images/{name}/json"))
+        return bool(await self.id_of(image))
+
+    async def id_of(self, image: str) -> str:
+        """See `Engine.image_id`. BlueprintInvalid: no image can have such a name."""
+        answer = await self._client.call(Request("GET", f"/images/{_path(image)}/json"))
         if answer.status == 404:
+            return ""
+        found = text(answer.require().json(), "Id")
+        if not found:
+            raise DockerUnavailable("Docker has an image and does not tell its id")
+        return found
+
+    async def remove(self, image: str) -> bool:
+        """See `Engine.remove_image`. Of one that is gone: True."""
+        answer = await self._client.call(Request("DELETE", f"/images/{_path(image)}"))
+        if answer.status == 409:
             return False
-        answer.require()
+        if answer.status != 404:
+            answer.require()
         return True
 
     async def pull(self, image: str, login: RegistryLogin | None, progress: Callable[[PullProgress], None]) -> None:
@@ -56,6 +70,10 @@ class Images:
         """Of exactly the image's registry; `default` names the engine's own, for images that name none."""
         found = self._config.registries.get(reference.registry or "default")
         return RegistryLogin(reference.registry, found.username, found.password.reveal()) if found else None
+
+
+def _path(image: str) -> str:
+    return quote(str(parse_image(image)), safe="/:@")
 
 
 class Pull:

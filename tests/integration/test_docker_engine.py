@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 from itertools import count
 
 from twisted.internet import reactor
@@ -40,6 +41,11 @@ class DockerEngineContractTests(EngineContract, TestCase):
     def name(self, suffix: str) -> str:
         name = f"{self.label}-{suffix}"
         self._names.add(name)
+        return name
+
+    async def spare_image(self) -> str:
+        name = f"stellarstack-test/spare:{os.getpid()}"
+        subprocess.run(["docker", "tag", self.image, name], check=True)
         return name
 
     async def _clean_up(self) -> None:
