@@ -26,9 +26,9 @@ while read -r line; do
     stop) echo bye; exit 0;;
     bomb) ( b() { while :; do b & sleep 300 & done; }; b ) 2>/dev/null & ;;
     hog) x=$(yes 0123456789 | head -c 200000000); echo ${#x};;
-    lines) yes 'the quick brown fox jumps over the lazy dog 0123456789' | head -c 200000000; echo; echo flood is over;;
+    lines) yes 'the quick brown fox jumps over the lazy dog 0123456789' | head -c 100000000; echo; echo flood is over;;
     empty) yes '' | head -c 2000000; echo flood is over;;
-    endless) yes 0123456789 | busybox tr -d '\n' | head -c 200000000; echo; echo flood is over;;
+    endless) yes 0123456789 | busybox tr -d '\n' | head -c 100000000; echo; echo flood is over;;
     fill*) dd if=/dev/zero of=/data/fill bs=65536 count=${line#fill } conv=notrunc; echo filled;;
     *) echo "you said $line";;
   esac
@@ -115,9 +115,10 @@ class FloodTests(_LimitCase):
             self.assert_others_go_on(node, other, 3)
             largest = max(largest, node.rss())
         self.assertLess(largest, LARGEST, f"{largest / MB:.0f} MB")
+        self._seen(stalled, b"never printed", 2.0)  # takes what was kept for it
         flood.type(b"still here\r")
         flood.until(b"you said still here", 20)
-        self.assertTrue(self._seen(stalled, b"you said still here", 60))
+        self.assertTrue(self._seen(stalled, b"you said still here", 30))
         self.assertTrue(word == b"empty" or any(frame["type"] == "gap" for frame in stalled.frames))
         self.assertEqual(node.events("server.status", serverId="srv_flood")[-1]["status"], "running")
 
@@ -133,7 +134,7 @@ class FloodTests(_LimitCase):
         return False
 
     def test_lines(self) -> None:
-        """K17: 200 MB of lines as fast as they come: bounded memory, others go on, gaps are told, the game lives."""
+        """K17: 100 MB of lines as fast as they come: bounded memory, others go on, gaps are told, the game lives."""
         self._flood(b"lines")
 
     def test_empty_lines(self) -> None:
@@ -141,7 +142,7 @@ class FloodTests(_LimitCase):
         self._flood(b"empty")
 
     def test_no_newline(self) -> None:
-        """K17: 200 MB without a newline."""
+        """K17: 100 MB without a newline."""
         self._flood(b"endless")
 
 
