@@ -25,8 +25,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from tests.images import ensure_busybox_image
+
 SOCKET = "/var/run/docker.sock"
-IMAGE = "gsd/runtime"
 RAW = "stellarstack.console.v1.raw"
 JSON = "stellarstack.console.v1"
 END = b"THE END"
@@ -248,10 +249,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--viewers", type=int, nargs="+", default=[1, 10])
     parser.add_argument("--echoes", type=int, default=300)
-    parser.add_argument("--image", default=IMAGE, help="an image with a shell, yes and head")
+    parser.add_argument("--image", help="an image with a shell, yes and head (one of busybox, made here)")
     options = parser.parse_args()
     words = ["create", "-it", "--network", "none", "--log-driver", "local", "--entrypoint", "/bin/sh"]
-    daemons, dockers = (docker(*words, options.image, "-c", SCRIPT) for _ in range(2))
+    image = options.image or ensure_busybox_image()
+    daemons, dockers = (docker(*words, image, "-c", SCRIPT) for _ in range(2))
     docker("start", dockers)
     with tempfile.TemporaryDirectory() as folder:
         words = [sys.executable, str(Path(__file__).with_name("console_rooms.py")), folder, daemons]

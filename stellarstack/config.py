@@ -82,6 +82,7 @@ class DockerConfig:
     request_timeout: float = _key(30.0, low=1, high=600)
     pull_timeout: float = _key(1800.0, low=1, high=86400)
     pull_policy: str = _key("missing", one_of=("missing", "always", "never"))
+    prune_after: float = _key(168.0, low=0, high=87600)
     disk_over: str = _key("stop", one_of=("alert", "stop"))
     disk_check_interval: float = _key(30.0, low=1, high=3600)
     registries: Mapping[str, RegistryConfig] = _key({})

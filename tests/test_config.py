@@ -157,6 +157,7 @@ class TestRefusals(ConfigCase):
         ('[docker]\nnetwork_pool = "10.0.0.1/8"', "network_pool: found '10.0.0.1/8', allowed is a network such as"),
         ('[docker]\nnetwork_pool = "10.0.0.0/29"', "network_pool: found '10.0.0.0/29', allowed is a network of /28"),
         ("[docker]\nuid = 0", r"\[docker\] uid: found 0, allowed is a whole number from 1 "),
+        ("[docker]\nprune_after = -1", r"\[docker\] prune_after: found -1.0, allowed is a number from 0 to 87600"),
         ("[docker]\nregistries = 4", r"\[docker.registries\]: found a whole number, allowed is sections by name"),
         (
             '[docker.registries.x]\nusername = "u"',

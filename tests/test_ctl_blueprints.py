@@ -17,6 +17,9 @@ from stellarstack.core.documents import load_text
 from stellarstack.ctl.arguments import Usage, parser
 from stellarstack.ctl.blueprint_folder import SIZE_LIMIT, BlueprintRefused, changes_between
 from stellarstack.ctl.main import Control
+from stellarstack.servers.blueprints import BlueprintShelf
+from tests.fakes import at_once
+from tests.household import done
 
 EGGS = Path(__file__).parent / "eggs"
 PANEL_EGGS = sorted(EGGS.glob("egg-*.json"))
@@ -69,6 +72,13 @@ class ImportTests(BlueprintCase):
         for egg in PANEL_EGGS:
             self.assertIn(f"{egg.stem} (PTDL_v2) installed\n", out)
             self.assertEqual((self.folder / egg.name).read_bytes(), egg.read_bytes())
+
+    def test_the_daemon_finds_them(self) -> None:
+        """What was imported is what ``server.create`` gets by its id."""
+        self.ctl("import", *PANEL_EGGS, self.file("x.json", GAME))
+        shelf = BlueprintShelf(self.folder, at_once)
+        for name in ("game", *(egg.stem for egg in PANEL_EGGS)):
+            self.assertEqual(done(shelf.find(name)).id, name)
 
     def test_other_versions(self) -> None:
         """PTDL_v1 and PLCN_v1 to v3, the latter in YAML, are taken too."""

@@ -36,9 +36,11 @@ async def update(
     """Answers `applied` and `pending`: the keys of `config` that hold from now on, and those that wait for a start.
 
     A key that changes nothing is in neither. Of a server that does not run all is applied. `warnings`, where there are
-    any, are the engine's. `room` holds the new ports meanwhile (PortInUse); `fence` puts the new disk limit in
-    force, without it that waits. InvalidPayload: the config cannot be. EngineRefused: a limit cannot be had now, say less
-    memory than is in use; nothing has changed then.
+    any, are the engine's. `room` holds the new ports meanwhile (PortInUse); `fence` puts the new disk limit in force,
+    without it that waits.
+
+    InvalidPayload: the config cannot be. EngineRefused: a limit cannot be had now, say less memory than is in use;
+    nothing has changed then.
     """
     new = change(server.spec, {"config": dict(config)}, allow_unlimited=server.around.docker.allow_unlimited)
     if new == server.spec:
