@@ -196,7 +196,7 @@ def compare(bench: Bench, servers: int, seconds: int, rounds: int) -> None:
         print(f"  no metrics          {floor}")
         print(f"  the daemon, 1 Hz    {ours}; above none {mine.all:.2f} %")
         print(f"  Docker's stats API  {theirs}; above none {others.all:.2f} %")
-        print(f"  {ratios[-1]:.1f} times cheaper; each of {len(events)} servers had {events[0]} to {events[-1]} events in "
+        print(f"  {ratios[-1]:.1f} times cheaper; {len(events)} servers had {events[0]} to {events[-1]} events each in "
               f"{seconds} s; the API: {samples / seconds:.1f} samples a second", flush=True)  # fmt: skip
     print(f"  median: {statistics.median(ratios):.1f} times cheaper")
 
