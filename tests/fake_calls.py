@@ -39,6 +39,7 @@ class FakeCalls:
         self._clock = clock
         self._faults: dict[str, deque[Fault]] = {}
         self._pending: list[Deferred[Any]] = []
+        self._lives = 0
 
     def fail(self, name: str, error: Exception, *, times: int = 1, effect: bool = False) -> None:
         """The next `times` calls of `name` (`*`: of any) raise `error`; with `effect` after having been done."""
@@ -53,7 +54,8 @@ class FakeCalls:
         self._faults.clear()
 
     def break_all(self, error: Exception) -> None:
-        """Every connection breaks: calls under way end with `error`."""
+        """Every connection breaks: calls under way end with `error`, and those that had not arrived are lost."""
+        self._lives += 1
         pending, self._pending = self._pending, []
         for answer in pending:
             answer.errback(error)
@@ -68,7 +70,8 @@ class FakeCalls:
         half = self.latency(name) / 2 if self.latency is not None else 0.0
         answer: Deferred[T] = Deferred()
         self._pending.append(answer)
-        self._later(half, lambda: self._arrive(answer, fault, effect, half))
+        life = self._lives
+        self._later(half, lambda: self._arrive(answer, fault, effect, half) if life == self._lives else None)
         timed_out = TimedOut(f"Docker {name} did not end within {self.request_timeout:g} s")
         timer = self._clock.callLater(self.request_timeout, self._answer, answer, timed_out)
         try:

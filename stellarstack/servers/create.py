@@ -41,18 +41,11 @@ class Arrivals:
 
     async def create(self, command: Command, request: CreateServer, step: Step) -> dict[str, Json]:
         """A server that is not installed to its end leaves nothing behind; one that only fails to start stays."""
-        server = self._household.find(request.server_id)
-        resumed = False
-        if server is None or server.record.created_by != command.id:
-            self._household.refuse_while_draining()
-            if server is not None and not server.record.arrived:
-                await self._erase(server, files=server.record.own_root)  # what a failed create could not take away
-            server = await self._arrive(command, request, step)
-        else:
-            await step.begin()
-            resumed = True  # this very command was under way when the daemon died: no half of an install stays
-        if not server.record.installed:
-            await self._install_or_erase(server, request.skip_install, resumed and server.record.own_root)
+        try:
+            server = await self._bring_in(command, request, step)
+        except (StellarError, CancelledError):
+            await self._take_back(command, request.server_id)
+            raise
         failed = await self._first_start(server, step) if request.start else None
         answer: dict[str, Json] = {"serverId": server.id, "containerId": server.record.container_id}
         return {**answer, "ports": server.ports(), "status": server.status.value, **failed_start(failed)}
@@ -81,6 +74,33 @@ class Arrivals:
         await self._erase(server, files=request.delete_files)
         await self._around.in_thread(remove_tree, install_folder(self._around, server.id))
         return {}
+
+    async def _bring_in(self, command: Command, request: CreateServer, step: Step) -> Server:
+        """The server, installed."""
+        server, renew = self._household.find(request.server_id), False
+        if server is None or server.record.created_by != command.id:
+            self._household.refuse_while_draining()
+            if server is not None and not server.record.arrived:
+                await self._erase(server, files=server.record.own_root)  # what a failed create could not take away
+            server = await self._arrive(command, request, step)
+        else:
+            await step.begin()
+            renew = server.record.own_root  # the daemon died in this very command: half an install may be here
+        if not server.record.installed:
+            await self._install(server, request.skip_install, renew)
+        return server
+
+    async def _take_back(self, command: Command, server_id: str) -> None:
+        """The create's own error is the one to tell; what stays is taken away by the next create or delete."""
+        server = self._household.find(server_id)
+        if server is None or server.record.created_by != command.id or server.record.arrived or self._household.closing:
+            return
+        try:
+            await self._erase(server, files=server.record.own_root)
+        except (StellarError, CancelledError) as error:
+            self._log.warn("{server} could not be taken away: {reason}", server=server.id, reason=str(error))
+            if not server.told:
+                server.tell()  # it is here now
 
     async def _arrive(self, command: Command, request: CreateServer, step: Step) -> Server:
         spec = await self._spec_of(request)
@@ -114,21 +134,6 @@ class Arrivals:
             request.version,
             allow_unlimited=self._around.docker.allow_unlimited,
         )
-
-    async def _install_or_erase(self, server: Server, skip_install: bool, renew: bool) -> None:
-        try:
-            await self._install(server, skip_install, renew)
-        except (StellarError, CancelledError):
-            if not self._household.closing:
-                await self._erase_failed(server)
-            raise
-
-    async def _erase_failed(self, server: Server) -> None:
-        """The create's own error is the one to tell; what stays is taken away by the next create or delete."""
-        try:
-            await self._erase(server, files=server.record.own_root)
-        except (StellarError, CancelledError) as error:
-            self._log.warn("{server} could not be taken away: {reason}", server=server.id, reason=str(error))
 
     async def _install(self, server: Server, skip: bool = False, renew: bool = False) -> None:
         """Fetches the image and runs the script. The record says `installed` only when all of it is done."""

@@ -258,7 +258,10 @@ class Keeper:
         more: dict[str, Json] = {"used": used, "limit": limit, "overshoot": used - limit}
         self._around.tasks.spawn("disk alert", self._alert("warning", "disk_limit", text, server_id, **more))
         if stops:
-            self._add_internal(server_id, "stop over the disk limit", lambda step: stop(server, step, None), _forget)
+            self._around.tasks.spawn("stop over the disk limit", self._stop_over_limit(server))
+
+    async def _stop_over_limit(self, server: Server) -> None:
+        self._add_internal(server.id, "stop over the disk limit", lambda step: stop(server, step, None), _forget, True)
 
     async def _alert(self, severity: str, code: str, text: str, server_id: str, **more: Json) -> None:
         around = self._around
