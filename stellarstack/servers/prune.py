@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -13,8 +14,10 @@ from stellarstack.core.images import parse_image
 from stellarstack.core.messages import Json
 from stellarstack.errors import BlueprintInvalid, StellarError
 from stellarstack.interfaces import Engine, Store
-from stellarstack.servers.server import Server
 from stellarstack.tasks import Tasks, sleep
+
+if TYPE_CHECKING:
+    from stellarstack.servers.server import Server
 
 KEY = "images.pulled"
 HOUR = 3600.0
