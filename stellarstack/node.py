@@ -38,6 +38,7 @@ from stellarstack.servers.household import Household
 from stellarstack.servers.intake import CommandIntake
 from stellarstack.servers.keeper import Keeper
 from stellarstack.servers.operations import Operations
+from stellarstack.servers.prune import HOUR, PulledImages, images_of
 from stellarstack.servers.resume import sort_out
 from stellarstack.servers.subnets import SubnetPool
 from stellarstack.servers.surroundings import Surroundings
@@ -117,13 +118,17 @@ class Node:
         subnets = SubnetPool(
             engine=self._engine, pool=config.docker.network_pool, threads=self._threads, held=self._household.subnets
         )
+        self._images = PulledImages(
+            engine=self._engine, store=self._store, clock=reactor, now=self._now, tasks=self._tasks,
+            after=config.docker.prune_after * HOUR, needed=lambda: images_of(self._household.all()),
+        )  # fmt: skip
         profile = config.docker.seccomp_profile
         self._around = Surroundings(
             node_id=self.node_id, engine=self._engine, store=self._store, bus=self._bus, consoles=self._consoles,
             gauges=self._sampler, fence=self._measuring.fence, subnets=subnets, docker=config.docker,
             servers_root=config.servers_path,
             state_root=config.paths.state, clock=reactor, now=self._now, tasks=self._tasks, threads=self._threads,
-            seccomp=profile.read_text() if profile is not None else None,
+            images=self._images, seccomp=profile.read_text() if profile is not None else None,
         )  # fmt: skip
         shelf = BlueprintShelf(config.blueprints_path, self._threads)
         operations = Operations(
@@ -292,10 +297,12 @@ class Node:
     async def _start_servers(self) -> None:
         await self._once_usable(self._take_servers_in)
         self._keeper.start()
+        self._images.start()
         await self._first_look()
 
     async def _take_servers_in(self) -> None:
         self._unfinished = await self._store.unfinished()
+        await self._images.load()
         for server_id, document in (await self._store.servers()).items():
             try:
                 await self._household.take_in(record_from(document), self._around)

@@ -29,6 +29,7 @@ from stellarstack.servers.household import Household
 from stellarstack.servers.intake import CommandIntake
 from stellarstack.servers.keeper import Keeper
 from stellarstack.servers.operations import Operations
+from stellarstack.servers.prune import PulledImages, images_of
 from stellarstack.servers.resume import sort_out
 from stellarstack.servers.subnets import SubnetPool
 from stellarstack.servers.surroundings import Surroundings
@@ -80,6 +81,10 @@ class World:
             gauges=self.gauges, fence=self.fence, docker=DockerConfig(),
             servers_root=self.root / "servers", state_root=self.root,
             clock=self.clock, now=self.clock.seconds, tasks=self.tasks, threads=at_once,
+            images=PulledImages(
+                engine=engine, store=store, clock=self.clock, now=self.clock.seconds, tasks=self.tasks, after=0,
+                needed=lambda: images_of(self.household.all()),
+            ),
             subnets=SubnetPool(
                 engine=engine, pool=IPv4Network("10.213.0.0/16"), threads=at_once, held=self.household.subnets
             ),

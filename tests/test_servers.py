@@ -281,6 +281,28 @@ class DiskTests(_Case):
         self.assertEqual(self.statuses()[-1], "stopped")
 
 
+class UpdateTests(_Case):
+    def test_what_can_change_at_once(self) -> None:
+        """server.update changes the limits of a running container and the disk's, and says what waits for a start."""
+        self.running(config={"ports": [41010]})
+        config = {"memory": 128, "disk": 99, "ports": [41011]}
+        command = self.world.send("server.update", serverId="srv_1", config=config)
+        self.world.settle(1)
+        answer = self.answer(command)
+        self.assertEqual((answer["applied"], answer["pending"]), (["memory", "disk"], ["ports"]))
+        self.assertEqual(self.world.fence.limits["srv_1"], 99 * 2**20)
+        self.assertEqual([port.host for port in self.world.household.get("srv_1").spec.ports], [41011])
+
+    def test_port_of_another_server(self) -> None:
+        """A new port that another server holds is refused, and nothing is changed."""
+        self.running(config={"ports": [41010]})
+        self.running(server_id="srv_2")
+        command = self.world.send("server.update", serverId="srv_2", config={"ports": [41010], "memory": 99})
+        self.world.settle(1)
+        self.assertEqual(self.error(command), ("rejected", "port_in_use"))
+        self.assertEqual(self.world.household.get("srv_2").spec.memory_mb, 64)
+
+
 class DeleteTests(_Case):
     def test_leaves_nothing(self) -> None:
         """Delete ends the process and removes container, network, folder and record."""

@@ -66,6 +66,14 @@ class ReinstallServer:
 
 
 @dataclass(frozen=True, slots=True)
+class UpdateServer:
+    """`server.update`; `config` in the form of server.create: only what it names changes."""
+
+    server_id: str
+    config: Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
 class TypeLine:
     """`server.command`: one console line without its end."""
 
@@ -99,7 +107,15 @@ class ConsoleRevoke:
 
 
 ServerRequest: TypeAlias = (
-    CreateServer | StartServer | StopServer | RestartServer | KillServer | DeleteServer | ReinstallServer | TypeLine
+    CreateServer
+    | StartServer
+    | StopServer
+    | RestartServer
+    | KillServer
+    | DeleteServer
+    | ReinstallServer
+    | TypeLine
+    | UpdateServer
 )
 Request: TypeAlias = ServerRequest | ListServers | NodeInfo | NodeShutdown | ConsoleRevoke
 
@@ -198,6 +214,7 @@ _READERS: Mapping[str, Callable[[_Payload], Request]] = {
         payload.server_id(), payload.flag("deleteFiles", True), payload.flag("deleteBackups", False)
     ),
     "server.reinstall": lambda payload: ReinstallServer(payload.server_id(), payload.flag("keepFiles", True)),
+    "server.update": lambda payload: UpdateServer(payload.server_id(), payload.mapping("config")),
     "server.command": _line,
     "server.list": lambda _: ListServers(),
     "node.info": lambda _: NodeInfo(),

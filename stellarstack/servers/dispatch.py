@@ -21,6 +21,7 @@ from stellarstack.core.requests import (
     RestartServer,
     StartServer,
     StopServer,
+    UpdateServer,
 )
 from stellarstack.errors import Cancelled, Expired, StellarError
 from stellarstack.interfaces import Store
@@ -31,7 +32,7 @@ Operation: TypeAlias = Callable[[Step], Awaitable[Mapping[str, Json]]]
 Operations: TypeAlias = Callable[[Command, Request], Operation]
 
 _OVERTAKES = (KillServer, DeleteServer)
-_YIELDS = (CreateServer, StartServer, StopServer, RestartServer, ReinstallServer)
+_YIELDS = (CreateServer, StartServer, StopServer, RestartServer, ReinstallServer, UpdateServer)
 # What ends a start's wait for its ready check: a server that never says it is ready can be stopped at any moment.
 _ENDS_WAITS = (StopServer, RestartServer)
 # What takes a slot of `[limits] parallel_commands`. Ends do not: they must work while sixteen installs are under way.

@@ -10,8 +10,8 @@ from stellarstack.core.messages import Json
 from stellarstack.core.records import ServerRecord, ServerStatus
 from stellarstack.core.server_lifecycle import Transition
 from stellarstack.core.spec import ServerSpec
-from stellarstack.errors import Draining, PortInUse, ServerExists, ServerNotFound
-from stellarstack.servers.ports import clash_between
+from stellarstack.errors import Draining, ServerExists, ServerNotFound
+from stellarstack.servers.neighbours import refuse_clash
 from stellarstack.servers.server import Server
 from stellarstack.servers.stop import typed
 from stellarstack.servers.surroundings import Surroundings
@@ -90,11 +90,13 @@ class Household:
         """Holds id and ports while a server comes, so that no other takes them meanwhile. ServerExists, PortInUse."""
         if spec.server_id in self._servers or spec.server_id in self._coming:
             raise ServerExists(f"server {spec.server_id} is on this node already")
-        for holder in [*self._coming.values(), *(server.spec for server in self._servers.values())]:
-            clash = clash_between(spec.ports, holder.ports)
-            if clash is not None:
-                where = f"{clash.ip or '0.0.0.0'}:{clash.host}/{clash.protocol}"
-                raise PortInUse(f"port {where} belongs to server {holder.server_id}; choose another port")
+        with self.room_to_change(spec):
+            yield
+
+    @contextmanager
+    def room_to_change(self, spec: ServerSpec) -> Iterator[None]:
+        """Holds the ports of `spec`, beside those it has, while a server changes. PortInUse."""
+        refuse_clash(spec, [*self._coming.values(), *(server.spec for server in self._servers.values())])
         self._coming[spec.server_id] = spec
         try:
             yield

@@ -21,6 +21,7 @@ from stellarstack.core.requests import (
     StartServer,
     StopServer,
     TypeLine,
+    UpdateServer,
 )
 from stellarstack.errors import InvalidState, StellarError
 from stellarstack.servers import start as starting
@@ -30,6 +31,7 @@ from stellarstack.servers.household import Household
 from stellarstack.servers.lane import Step
 from stellarstack.servers.server import Server
 from stellarstack.servers.surroundings import Surroundings
+from stellarstack.servers.update import update
 
 
 class Operations:
@@ -89,9 +91,20 @@ class Operations:
                 return await stopping.restart(server, step, timeout)
             case KillServer(server_id):
                 return await stopping.kill(self._household.get(server_id), step)
+            case UpdateServer(server_id, config):
+                return await update(
+                    self._household.get(server_id),
+                    config,
+                    step,
+                    room=self._household.room_to_change,
+                    fence=self._refence,
+                )
             case TypeLine(server_id, line):
                 return await self._type(self._household.get(server_id), line, step)
         raise AssertionError(f"no operation for {type(request).__name__}")
+
+    async def _refence(self, server: Server) -> None:
+        await self._around.fence.limit(server.id, server.root, server.spec.disk_mb * 2**20)
 
     async def _type(self, server: Server, line: str, step: Step) -> Mapping[str, Json]:
         if not server.status.has_process or not server.console.attached:

@@ -34,7 +34,9 @@ def placement_of(server: Server, install_path: str = "") -> Placement:
 async def ensure_image(image: str, server: Server) -> None:
     """Has the image here, pulling it as `[docker] pull_policy` says. ImageNotFound, ImagePullFailed."""
     around, policy = server.around, server.around.docker.pull_policy
-    if policy != "always" and await around.engine.has_image(image):
+    await around.images.settled(image)
+    here = await around.engine.has_image(image)
+    if here and policy != "always":
         return
     if policy == "never":
         raise ImageNotFound(f'image {image} is not on this node and [docker] pull_policy is "never"')
@@ -44,6 +46,8 @@ async def ensure_image(image: str, server: Server) -> None:
 
     server.progress("pulling_image")
     await around.engine.pull(image, None, progress)
+    if not here:
+        await around.images.fetched(image)
 
 
 async def ensure_network(server: Server) -> None:

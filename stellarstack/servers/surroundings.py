@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 from stellarstack.bus import Bus
 from stellarstack.config import DockerConfig
 from stellarstack.interfaces import Consoles, Engine, Store
+from stellarstack.servers.prune import PulledImages
 from stellarstack.servers.steady import Hands, SteadyThreads
 from stellarstack.servers.subnets import SubnetPool
 from stellarstack.servers.threads import Threads
@@ -62,6 +63,7 @@ class Surroundings:
     now: Callable[[], float]
     tasks: Tasks
     threads: Threads
+    images: PulledImages
     seccomp: str | None = None
 
     @property
