@@ -110,8 +110,9 @@ class FloodTests(_LimitCase):
         flood.type(word + b"\r")
         largest = 0
         deadline = time.monotonic() + 120
-        while not self._seen(flood, b"flood is over", 1.0):
+        while not self._seen(flood, b"you said over?", 1.0):
             self.assertLess(time.monotonic(), deadline, "the flood never ended")
+            flood.type(b"over?\r")  # answered once the flood is through
             self.assert_others_go_on(node, other, 3)
             largest = max(largest, node.rss())
         self.assertLess(largest, LARGEST, f"{largest / MB:.0f} MB")
@@ -167,6 +168,17 @@ class DiskTests(_LimitCase):
         node.until(
             lambda: node.events("server.status", serverId="srv_fill", status="stopped"), 30, "the server to be stopped"
         )
+
+    def test_filler_after_a_restart(self) -> None:
+        """K07: a server that ran on over a restart of the daemon is still held to its limit."""
+        node = self.node(docker=f"disk_check_interval = {INTERVAL}\n")
+        self.wild(node, "srv_fill", disk=16).close()
+        node.kill()
+        node.start()
+        filler = self.viewer(node, "srv_fill")
+        filler.type(b"fill 640\r")
+        filler.until(b"filled", 30)
+        node.until(lambda: node.events("node.alert", code="disk_limit"), INTERVAL + 5, "the disk limit to be noticed")
 
     def test_filler_runs_on(self) -> None:
         """With `disk_over = "alert"` it is told, and goes on."""
