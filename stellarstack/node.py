@@ -305,10 +305,14 @@ class Node:
         await self._images.load()
         for server_id, document in (await self._store.servers()).items():
             try:
-                await self._household.take_in(record_from(document), self._around)
+                server = await self._household.take_in(record_from(document), self._around)
             except (StellarError, KeyError, ValueError) as error:
                 text = f"the record of server {server_id} cannot be read ({error}); its container is left alone"
                 self._issues.append(("critical", "server_record_unreadable", text))
+                continue
+            if server.record.installed:
+                limit = self._measuring.fence.limit(server_id, server.root, server.spec.disk_mb * 2**20)
+                self._tasks.spawn("disk limit", limit)
 
     async def _first_look(self) -> None:
         """Waits a moment for the engine, so that a healthy start has its servers reconciled before anybody speaks."""

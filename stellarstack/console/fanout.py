@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from itertools import islice
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
@@ -57,6 +58,10 @@ class Piece:
             return b""
         start = self.offset - len(self._held)
         return output_frame(whole.decode("utf-8", "replace"), start, start + len(whole), self.timestamp)
+
+    def before(self, encoding: Encoding) -> int:
+        """The offset of the first byte that a viewer is shown by this."""
+        return self.offset - len(self._held) if encoding is Encoding.JSON else self.offset
 
     def after(self, encoding: Encoding) -> int:
         """The offset up to which a viewer has seen the stream after this."""
@@ -171,7 +176,7 @@ class FanOutViewer:
         self._pumping = True
         try:
             if self.next_item < self._fanout.oldest_kept:
-                self._jump()
+                self._skip_to_kept()
             while self.state is _State.BEHIND and not self._full:
                 item = self._fanout.kept(self.next_item)
                 if item is None:
@@ -181,6 +186,15 @@ class FanOutViewer:
                 self._show(item)
         finally:
             self._pumping = False
+
+    def _skip_to_kept(self) -> None:
+        """It was too slow for what is kept for those behind: one gap over the oldest, and on with the rest."""
+        self.next_item = self._fanout.oldest_kept
+        start = self._fanout.start_of(self.next_item, self.encoding)
+        if start > self.at:
+            self.wire.write(gap_frame(self.at, start))
+            self.at = start
+        self.wire.write(self._fanout.past.status_frame())
 
     def _jump(self) -> None:
         newest = self._fanout.newest(self.encoding)
@@ -310,7 +324,7 @@ class FanOut:
         self._items.append((item, item.weight))
         self._items_weight += item.weight
         behind = [viewer.next_item for viewer in self._viewers if viewer.state is _State.BEHIND]
-        needed = min((number for number in behind if number >= self.oldest_kept), default=self._number)
+        needed = min(behind, default=self._number)  # one that is too far behind goes on with the oldest there is
         while self._items and (self._items_weight > self.cap or self.oldest_kept < needed):
             self._items_weight -= self._items.popleft()[1]
 
@@ -322,6 +336,13 @@ class FanOut:
     def kept(self, number: int) -> Piece | Notice | None:
         """An item that is kept; None: it is still to come."""
         return self._items[number - self.oldest_kept][0] if number < self._number else None
+
+    def start_of(self, number: int, encoding: Encoding) -> int:
+        """Where the stream goes on with this item, which is kept."""
+        for item, *_ in islice(self._items, number - self.oldest_kept, None):
+            if isinstance(item, Piece):
+                return item.before(encoding)
+        return self.newest(encoding)
 
     def newest(self, encoding: Encoding) -> int:
         """The end of the stream as a viewer of this encoding sees it: at a character's border in JSON."""
