@@ -40,6 +40,7 @@ from tests.fakes import FakeConsoles, FakeFence, FakeGauges, MemoryStore, at_onc
 from tests.lifeline import Lifeline
 
 NODE = "node_test"
+CONTAINER = f"{NODE}.srv_1"
 GAME: dict[str, Json] = {
     "id": "game",
     "name": "Game",
@@ -163,6 +164,14 @@ class World:
         done(self.intake.receive(raw, Origin.PUBSUB))
         return command_id
 
+    def send_late(self, kind: str, **payload: Any) -> str:
+        """Sends a command whose time was over a second ago."""
+        self.number += 1
+        expired = self.clock.seconds() - 1.0
+        body = {"id": f"cmd_{self.number}", "type": kind, "payload": payload, "expiresAt": expired}
+        done(self.intake.receive(json.dumps(body).encode(), Origin.QUEUE))
+        return f"cmd_{self.number}"
+
     def create(self, server_id: str = "srv_1", **more: Any) -> str:
         return self.send("server.create", serverId=server_id, blueprint={**GAME, **more.pop("blueprint", {})}, **more)
 
@@ -216,3 +225,39 @@ class HouseholdCase(SynchronousTestCase):
         self.world = World(Path(self.mktemp()), self.program)
         self.world.start()
         self.addCleanup(self.world.kill)
+
+
+class PowerCase(HouseholdCase):
+    """Says what came of commands in few words."""
+
+    def image(self, program: Program, name: str = "test/other:1") -> dict[str, Json]:
+        """A blueprint's key for an image that runs `program`."""
+        self.world.engine.add_image(name, program)
+        return {"docker": {"image": name, "stop_command": "stop", "stop_timeout": 30}}
+
+    def made(self, program: Program | None = None, start: bool = True, **more: Any) -> None:
+        """A server that is here."""
+        blueprint = {**(self.image(program) if program else {}), **more.pop("blueprint", {})}
+        command = self.world.create(blueprint=blueprint, start=start, **more)
+        self.world.run(1)
+        self.assertEqual(self.world.result(command)["status"], "succeeded")
+
+    def power(self, kind: str, **more: Any) -> str:
+        return self.world.send(f"server.{kind}", serverId="srv_1", **more)
+
+    def outcome(self, command: str) -> tuple[str, str | None]:
+        """Status, and the error's code."""
+        result = self.world.result(command)
+        error = result.get("error")
+        return str(result["status"]), str(error["code"]) if isinstance(error, dict) else None
+
+    def answer(self, command: str) -> dict[str, Json]:
+        answer = self.world.result(command)["result"]
+        assert isinstance(answer, dict)
+        return answer
+
+    def running(self) -> bool:
+        return any(one.running for one in self.world.engine.all() if one.name == CONTAINER)
+
+    def told(self) -> list[str]:
+        return [str(event["status"]) for event in self.world.store.events("server.status", serverId="srv_1")]

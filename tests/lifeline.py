@@ -38,8 +38,9 @@ class Lifeline:
     async def _call(self, name: str, call: Any, args: Any, kwargs: Any) -> Any:
         if self._cut:
             raise CancelledError
-        if self._delay is not None:
-            await self._held(self._turn(self._delay(name)))
+        seconds = self._delay(name) if self._delay is not None else 0.0
+        if seconds or self._queue:
+            await self._held(self._turn(seconds))
         return await self._held(Deferred.fromCoroutine(call(*args, **kwargs)))
 
     async def _held(self, answer: Deferred[Any]) -> Any:

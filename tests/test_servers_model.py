@@ -244,7 +244,9 @@ class HouseholdMachine(RuleBasedStateMachine):
             engine.crash(name, int(end))
         elif name.startswith(NODE) and not engine.down:
             self.last.pop(name.removeprefix(f"{NODE}."), None)
+            latency, engine.faults.latency = engine.faults.latency, None  # at once, not while a kill is on its way
             Deferred.fromCoroutine(engine.start(name)).addErrback(lambda failure: failure.trap(StellarError) and None)
+            engine.faults.latency = latency
 
     # ------------------------------------------------------------------ what happens to the engine
 

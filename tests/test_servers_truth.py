@@ -1,0 +1,195 @@
+"""An engine that stumbles, a daemon that dies, a database that is full: what is told is so, in the end."""
+
+from __future__ import annotations
+
+from stellarstack.errors import DockerUnavailable, EngineRefused, TimedOut
+from tests.fake_container import Program
+from tests.household import CONTAINER, PowerCase, done
+
+LOST = DockerUnavailable("Docker does not answer (test)")
+
+
+class FailingEngineTests(PowerCase):
+    def test_start_that_came_all_the_same(self) -> None:
+        """K02: a start whose answer was lost has failed, but the process it brought is told as running."""
+        self.made(start=False)
+        self.world.engine.faults.fail("start", TimedOut("no answer (test)"), effect=True)
+        start = self.power("start")
+        self.world.run(1)
+        self.assertEqual(self.outcome(start)[0], "failed")
+        self.assertEqual((self.running(), self.world.status(), self.told()[-1]), (True, "running", "running"))
+
+    def test_start_refused(self) -> None:
+        """A start that the engine refuses is `crashed`, and no crash policy tries it again."""
+        self.made(start=False, blueprint={"crash": {"restart": True}})
+        self.world.engine.faults.fail("start", EngineRefused("no such program (test)"))
+        start = self.power("start")
+        self.world.run(120)
+        self.assertEqual(self.outcome(start), ("failed", "docker_unavailable"))
+        self.assertEqual((self.world.status(), self.running()), ("crashed", False))
+        self.assertEqual(self.world.store.events("node.alert", code="server_crashed"), [])
+
+    def test_nobody_knows_at_first(self) -> None:
+        """Where neither the start nor the question after it is answered, it is asked until the truth is known."""
+        self.made(start=False)
+        self.world.engine.faults.fail("start", LOST, effect=True)
+        self.world.engine.faults.fail("inspect", LOST, times=3)
+        self.power("start")
+        self.world.run(20)
+        self.assertEqual((self.running(), self.world.status()), (True, "running"))
+
+    def test_after_the_start(self) -> None:
+        """A stumble right after the process was started does not make it crashed."""
+        self.made(start=False)
+        self.world.engine.faults.fail("inspect", LOST)
+        self.power("start")
+        self.world.run(5)
+        self.assertEqual((self.running(), self.world.status()), (True, "running"))
+
+    def test_stop_that_fails(self) -> None:
+        """A stop that the engine would not hear of leaves no server `stopping` for ever."""
+        self.made(Program(output="Done\n", signals={}))
+        self.world.engine.faults.fail("kill", LOST, times=2)
+        stop = self.power("stop", timeout=1)
+        self.world.run(30)
+        self.assertEqual(self.outcome(stop), ("failed", "docker_unavailable"))
+        self.assertEqual((self.running(), self.world.status(), self.told()[-1]), (True, "running", "running"))
+        self.world.engine.crash(CONTAINER, 3)
+        self.world.run(1)
+        self.assertEqual(self.world.store.events("server.status")[-1]["reason"], "exit")
+
+    def test_stop_goes_on_over_a_restart_of_dockerd(self) -> None:
+        """K01: a stop under way survives a restart of dockerd."""
+        self.made(Program(output="Done\n", signals={"SIGTERM": 143}))
+        stop = self.power("stop", timeout=5)
+        self.world.run(1)
+        self.world.engine.go_down()
+        self.world.run(2)
+        self.world.engine.come_back()
+        self.world.run(10)
+        self.assertEqual(self.answer(stop), {"status": "stopped", "exitCode": 143, "forced": True})
+
+    def test_dies_before_the_start_is_answered(self) -> None:
+        """A process that ends at once is `crashed` with its status, and the start says so."""
+        self.made(Program(output="oops\n", exit_after=0.0, exit_code=4), start=False)
+        start = self.power("start")
+        self.world.run(1)
+        self.assertEqual(self.outcome(start), ("failed", "invalid_state"))
+        self.assertEqual(self.world.store.events("server.status")[-1]["exitCode"], 4)
+
+    def test_reconnect_during_a_start(self) -> None:
+        """A container that is being started is not taken for one that ended."""
+        self.made(start=False)
+        self.world.engine.faults.latency = lambda name: 3.0 if name == "attach" else 0.1
+        start = self.power("start")
+        self.world.run(1.5)
+        self.world.keeper._connected()
+        self.world.run(10)
+        self.assertEqual(self.outcome(start), ("succeeded", None))
+        self.assertNotIn("crashed", self.told())
+
+    def test_started_by_hand(self) -> None:
+        """K04: a container that somebody starts by hand is told as running, with its console."""
+        self.made()
+        self.power("stop")
+        self.world.run(1)
+        done(self.world.engine.start(CONTAINER))
+        self.world.run(1)
+        self.assertEqual((self.world.status(), self.told()[-1]), ("running", "running"))
+        self.assertTrue(self.world.consoles.open_ones["srv_1"].attached)
+
+    def test_console_that_broke_off(self) -> None:
+        """A terminal that breaks off under a running game is taken up again."""
+        self.made()
+        self.world.engine.get(CONTAINER).drop_attached()
+        self.assertFalse(self.world.consoles.open_ones["srv_1"].attached)
+        self.world.run(15)
+        self.assertTrue(self.world.consoles.open_ones["srv_1"].attached)
+
+    def test_unknown_at_boot(self) -> None:
+        """With the engine away since the daemon's start, power actions are refused and all is told once."""
+        self.made()
+        self.world.kill()
+        self.world.engine.go_down()
+        self.world.build()
+        sent = len(self.told())
+        self.world.start()
+        self.world.run(1)
+        commands = [self.power(kind) for kind in ("start", "stop", "kill", "restart", "reinstall")]
+        self.world.run(1)
+        self.assertEqual({self.outcome(one) for one in commands}, {("rejected", "docker_unavailable")})
+        self.assertEqual(self.told()[sent:], ["running"])
+        self.world.engine.come_back()
+        self.world.run(10)
+        self.assertEqual((self.world.status(), self.told()[-1]), ("running", "running"))
+
+
+class TypedStopTests(PowerCase):
+    def test_counts_as_a_stop(self) -> None:
+        """The stop command typed into the console is a stop: no crash follows, whatever the exit status."""
+        self.made(Program(output="Done\n", replies={"stop": 7}), blueprint={"crash": {"restart": True}})
+        self.power("command", command="stop")
+        self.world.run(120)
+        self.assertEqual(self.world.status(), "stopped")
+        self.assertEqual(self.told()[-2:], ["stopping", "stopped"])
+
+    def test_that_ends_nothing(self) -> None:
+        """Where the game goes on after it, it is running again, and a later crash is one."""
+        self.made(Program(output="Done\n"), blueprint={"crash": {"restart": True}})
+        self.world.household.line_typed("srv_1", "stop")
+        self.world.run(40)
+        self.assertEqual(self.told()[-2:], ["stopping", "running"])
+        self.world.engine.crash(CONTAINER, 1)
+        self.world.run(5)
+        self.assertEqual(self.told()[-3:], ["crashed", "starting", "running"])
+
+    def test_other_lines(self) -> None:
+        """Other lines, and lines for servers that are not here, change nothing."""
+        self.made()
+        self.world.household.line_typed("srv_1", "stop it")
+        self.world.household.line_typed("srv_9", "stop")
+        self.world.run(1)
+        self.assertEqual(self.world.status(), "running")
+
+
+class CrashTests(PowerCase):
+    def test_outlives_the_daemon(self) -> None:
+        """K07: a restart that was waiting when the daemon died is done by the next one."""
+        self.made(blueprint={"crash": {"restart": True}})
+        self.world.engine.crash(CONTAINER, 1)
+        self.world.run(0.1)
+        self.world.restart()
+        self.world.run(5)
+        self.assertEqual(self.world.status(), "running")
+
+    def test_restart_that_fails_counts(self) -> None:
+        """K20: a restart that the engine refuses counts like a crash: it is tried again, and not for ever."""
+        self.made(blueprint={"crash": {"restart": True, "limit": 3, "window": 600}})
+        self.world.engine.faults.fail("create_container", EngineRefused("no (test)"), times=2)
+        self.world.engine.crash(CONTAINER, 1)
+        self.world.run(60)
+        self.assertEqual(self.world.status(), "running")
+
+    def test_full_lane(self) -> None:
+        """A crash restart that finds its lane full is left out, and nothing breaks."""
+        self.made(blueprint={"crash": {"restart": True}})
+        self.world.engine.faults.latency = lambda _: 50.0
+        self.world.engine.crash(CONTAINER, 1)
+        for _ in range(66):
+            self.power("reinstall")
+        self.world.run(3)
+        self.assertEqual(self.world.tasks.names().count("crash restart"), 0)
+
+
+class DatabaseTests(PowerCase):
+    def test_newest_record_is_written_again(self) -> None:
+        """K14: a record that could not be written is written when the database works again, the newest one."""
+        self.made()
+        self.world.store.broken = True
+        self.world.engine.crash(CONTAINER, 5)
+        self.world.run(3)
+        self.assertEqual(self.world.store.documents["srv_1"]["status"], "running")
+        self.world.store.broken = False
+        self.world.run(10)
+        self.assertEqual(self.world.store.documents["srv_1"]["exitCode"], 5)
+        self.assertEqual(self.told()[-1], "crashed")
