@@ -18,6 +18,7 @@ from stellarstack.bus import Bus
 from stellarstack.config import DockerConfig
 from stellarstack.core.events import command_failed
 from stellarstack.core.messages import Json, Origin
+from stellarstack.core.node_lifecycle import NodeLifecycle
 from stellarstack.core.records import record_from
 from stellarstack.core.requests import ConsoleRevoke, Request
 from stellarstack.errors import StellarError
@@ -25,6 +26,7 @@ from stellarstack.interfaces import Engine, Store
 from stellarstack.servers.blueprints import BlueprintShelf
 from stellarstack.servers.create import Arrivals
 from stellarstack.servers.dispatch import Dispatch
+from stellarstack.servers.drain import DRAINING_KEY, Drain
 from stellarstack.servers.household import Household
 from stellarstack.servers.intake import CommandIntake
 from stellarstack.servers.keeper import Keeper
@@ -76,7 +78,8 @@ class World:
         engine, store = cast(Engine, self.hold), cast(Store, self.book)
         self.consoles = FakeConsoles(engine)
         self.bus = Bus(node_id=NODE, store=store, clock=self.clock)
-        self.household = Household(draining=lambda: self.draining, on_end=lambda *ended: self.keeper.ended(*ended))
+        self.lifecycle = NodeLifecycle()
+        self.household = Household(draining=self._drains, on_end=lambda *ended: self.keeper.ended(*ended))
         around = self.around = Surroundings(
             node_id=NODE, engine=engine, store=store, bus=self.bus, consoles=self.consoles,
             gauges=self.gauges, fence=self.fence, docker=DockerConfig(),
@@ -91,6 +94,10 @@ class World:
             ),
         )  # fmt: skip
         shelf = BlueprintShelf(self.root / "blueprints", at_once)
+        self.drain = Drain(
+            household=self.household, lifecycle=self.lifecycle, store=store, bus=self.bus, node_id=NODE,
+            clock=self.clock, now=self.clock.seconds, tasks=self.tasks,
+        )  # fmt: skip
         operations = Operations(
             household=self.household,
             arrivals=Arrivals(household=self.household, around=around, shelf=shelf),
@@ -98,6 +105,7 @@ class World:
             node_info=self._node_info,
             revoke=self._revoke,
             queue=lambda *work: self.dispatch.add_internal(*work),
+            drain=self.drain,
         )
         self.dispatch = Dispatch(
             operations=operations, finished=self.finished.append, bus=self.bus, store=store, node_id=NODE,
@@ -105,7 +113,7 @@ class World:
         )  # fmt: skip
         self.keeper = Keeper(
             household=self.household, around=around, changed=self._changed, add_internal=self.dispatch.add_internal,
-            draining=lambda: self.draining, rebooted=lambda: False,
+            draining=self._drains, rebooted=lambda: False,
         )  # fmt: skip
         authority = CommandAuthority(keys={}, require_signed=False, node_id=NODE, now=self.clock.seconds)
         self.intake = CommandIntake(
@@ -118,6 +126,12 @@ class World:
         self.unfinished = done(self.store.unfinished())
         for document in list(self.store.documents.values()):
             done(self.household.take_in(record_from(document), self.around))
+        if self.store.values.get(DRAINING_KEY) is True:
+            self.lifecycle.drain()
+            self.drain.resume()
+        self.lifecycle.registered()
+        self.lifecycle.connected()
+        self.lifecycle.heartbeat_out()
         self.keeper.start()
         self.settle()
 
@@ -147,6 +161,9 @@ class World:
     def subnets_given(self) -> list[str]:
         """What the pool believes to be in use."""
         return sorted({*self.around.subnets.given, *self.household.subnets()})
+
+    def _drains(self) -> bool:
+        return self.draining or self.lifecycle.draining
 
     async def _node_info(self) -> Mapping[str, Json]:
         return {"nodeId": NODE}

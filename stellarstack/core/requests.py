@@ -98,6 +98,14 @@ class NodeShutdown:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeDrain:
+    """`deadline` in Unix seconds; `cancel` ends the drain that is under way."""
+
+    deadline: float | None
+    cancel: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ConsoleRevoke:
     """At least one of the three; a session that meets all given ones is closed."""
 
@@ -117,7 +125,7 @@ ServerRequest: TypeAlias = (
     | TypeLine
     | UpdateServer
 )
-Request: TypeAlias = ServerRequest | ListServers | NodeInfo | NodeShutdown | ConsoleRevoke
+Request: TypeAlias = ServerRequest | ListServers | NodeInfo | NodeShutdown | NodeDrain | ConsoleRevoke
 
 
 @dataclass(slots=True)
@@ -161,6 +169,15 @@ class _Payload:
             raise self.refuse(key, f"seconds from 0 to {STOP_TIMEOUT_LIMIT:g}")
         return float(value)
 
+    def moment(self, key: str) -> float | None:
+        """Unix seconds; over 1e11 they are milliseconds (PROTOCOL 4)."""
+        value = self.content.get(key)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1e15:
+            raise self.refuse(key, "a time in Unix seconds")
+        return value / 1000 if value > 1e11 else float(value)
+
     def mapping(self, key: str) -> Mapping[str, Json]:
         value = self.content.get(key)
         if value is None:
@@ -196,6 +213,13 @@ def _line(payload: _Payload) -> TypeLine:
     return TypeLine(payload.server_id(), line)
 
 
+def _drain(payload: _Payload) -> NodeDrain:
+    for key in ("targetNodeId", "targetUrl"):
+        if payload.text(key, 2048) is not None:
+            raise InvalidPayload(f"{payload.type}: `{key}`: this daemon cannot move servers to another node yet")
+    return NodeDrain(payload.moment("deadline"), payload.flag("cancel", False))
+
+
 def _revoke(payload: _Payload) -> ConsoleRevoke:
     server_id = None if payload.content.get("serverId") is None else payload.server_id()
     wanted = ConsoleRevoke(payload.text("jti"), payload.text("userId"), server_id)
@@ -219,6 +243,7 @@ _READERS: Mapping[str, Callable[[_Payload], Request]] = {
     "server.list": lambda _: ListServers(),
     "node.info": lambda _: NodeInfo(),
     "node.shutdown": lambda payload: NodeShutdown(payload.flag("stopServers", False), payload.seconds("timeout")),
+    "node.drain": _drain,
     "console.revoke": _revoke,
 }
 

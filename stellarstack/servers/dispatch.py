@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeAlias
 
-from twisted.internet.defer import DeferredSemaphore
+from twisted.internet.defer import CancelledError, DeferredSemaphore
 from twisted.logger import Logger
 
 from stellarstack.bus import Bus
@@ -165,6 +165,10 @@ class Dispatch:
             outcome = Outcome(await work.perform(work), None, work.begun)
         except StellarError as error:
             outcome = Outcome(None, error, work.begun)
+        except CancelledError:
+            if not self._closed:
+                raise
+            return  # the daemon stops: the journal has it
         except Exception:
             self._log.failure("{work} broke", work=work.name)
             outcome = Outcome(None, StellarError(f"{work.name}: a fault of the daemon's own; its log tells more"), True)

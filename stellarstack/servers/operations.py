@@ -13,6 +13,7 @@ from stellarstack.core.requests import (
     DeleteServer,
     KillServer,
     ListServers,
+    NodeDrain,
     NodeInfo,
     NodeShutdown,
     ReinstallServer,
@@ -46,6 +47,7 @@ class Operations:
         node_info: Callable[[], Awaitable[Mapping[str, Json]]],
         revoke: Callable[[ConsoleRevoke], Awaitable[int]],
         queue: Callable[..., None],
+        drain: Callable[[NodeDrain, Step], Awaitable[Mapping[str, Json]]] | None = None,
     ) -> None:
         self._household = household
         self._arrivals = arrivals
@@ -53,6 +55,7 @@ class Operations:
         self._node_info = node_info
         self._revoke = revoke
         self._queue = queue
+        self._drain = drain
 
     def __call__(self, command: Command, request: Request) -> Callable[[Step], Awaitable[Mapping[str, Json]]]:
         """What `request` does, to be awaited when its turn has come."""
@@ -72,6 +75,8 @@ class Operations:
                 return await self._node_info()
             case NodeShutdown():
                 return await self._close_down(request, step)
+            case NodeDrain() if self._drain is not None:
+                return await self._drain(request, step)
             case ConsoleRevoke():
                 await step.begin()
                 return {"closed": await self._revoke(request)}
