@@ -34,6 +34,7 @@ from stellarstack.notify import ServiceNotifier
 from stellarstack.servers.blueprints import BlueprintShelf
 from stellarstack.servers.create import Arrivals
 from stellarstack.servers.dispatch import Dispatch
+from stellarstack.servers.drain import DRAINING_KEY, Drain
 from stellarstack.servers.household import Household
 from stellarstack.servers.intake import CommandIntake
 from stellarstack.servers.keeper import Keeper
@@ -49,7 +50,6 @@ from stellarstack.store.sqlite_store import SqliteStore
 from stellarstack.tasks import Tasks, sleep, within
 from stellarstack.telephone import Telephone
 
-DRAINING_KEY = "node.draining"
 BOOT_KEY = "host.boot"
 STORE_RETRY = 2.0  # seconds
 FIRST_LOOK = 5.0  # seconds that the start waits for the engine's first word
@@ -131,6 +131,10 @@ class Node:
             images=self._images, seccomp=profile.read_text() if profile is not None else None,
         )  # fmt: skip
         shelf = BlueprintShelf(config.blueprints_path, self._threads)
+        self._drain = Drain(
+            household=self._household, lifecycle=self._lifecycle, store=self._store, bus=self._bus,
+            node_id=self.node_id, clock=reactor, now=self._now, tasks=self._tasks,
+        )  # fmt: skip
         operations = Operations(
             household=self._household,
             arrivals=Arrivals(household=self._household, around=self._around, shelf=shelf),
@@ -138,6 +142,7 @@ class Node:
             node_info=lambda: self._facts.info(),
             revoke=lambda request: self._doors.revoke(request),
             queue=lambda *work: self._dispatch.add_internal(*work),
+            drain=self._drain,
         )
         self._dispatch = Dispatch(
             operations=operations, finished=self._finished, bus=self._bus, store=self._store, node_id=self.node_id,
@@ -296,6 +301,8 @@ class Node:
 
     async def _start_servers(self) -> None:
         await self._once_usable(self._take_servers_in)
+        if self._lifecycle.draining:
+            self._drain.resume()
         self._keeper.start()
         self._images.start()
         await self._first_look()

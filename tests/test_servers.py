@@ -441,6 +441,16 @@ class EngineRestartTests(_Case):
         self.world.settle(10)
         self.assertEqual(self.world.status(), "running")
 
+    def test_end_of_its_own_while_the_engine_is_away(self) -> None:
+        """K01: with live-restore a game that ended by itself with 0 meanwhile is stopped, and stays so."""
+        self.running(blueprint={"crash": {"restart": True}})
+        self.world.engine.go_down()
+        self.world.settle(2)
+        self.world.engine.get(CONTAINER).end(0)
+        self.world.engine.come_back()
+        self.world.settle(20)
+        self.assertEqual(self.statuses()[-1], "stopped")
+
     def test_frozen(self) -> None:
         """K02: an engine that accepts and never answers is found out, and the node told, within its timeouts."""
         self.running()

@@ -85,8 +85,15 @@ class Keeper:
 
     def _lost(self, error: StellarError) -> None:
         self._up = False
+        for server in self._household.all():
+            server.outage = self._due_to_outage() if server.seen else None
         self._changed(False, error)
         self._tell_all()
+
+    def _due_to_outage(self) -> StatusReason:
+        """Why a process would end while the engine is away: where containers outlive it, for reasons of their own."""
+        outlived = self.engine_version is not None and self.engine_version.live_restore
+        return StatusReason.RECONCILED if outlived else StatusReason.DOCKER_RESTART
 
     async def _while_it_answers(self, following: Coroutine[Deferred[Any], Any, None]) -> None:
         """Follows the feed; a frozen engine keeps its feed open and silent, so it is asked now and then (K02)."""
@@ -138,7 +145,8 @@ class Keeper:
     async def _reconcile_all(self) -> None:
         for server in self._household.all():
             fresh = not server.seen
-            cause = StatusReason.RECONCILED if fresh and not self._rebooted() else StatusReason.DOCKER_RESTART
+            cause = StatusReason.DOCKER_RESTART if self._rebooted() else StatusReason.RECONCILED
+            cause = cause if fresh else self._due_to_outage()
             try:
                 await look(server, cause)
             except StellarError as error:
@@ -147,6 +155,8 @@ class Keeper:
                 continue
             if fresh and server.record.wanted and not server.status.has_process and server.comeback is None:
                 self._come_back(server, BACKOFF_FIRST)  # the daemon ended while it waited to be restarted
+        for server in self._household.all():
+            server.outage = None
         self._tell_all()
         try:
             await self._look_at_strangers()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 PROBE_EVERY = 1.0  # seconds
 PROBE_TIMEOUT = 2.0  # seconds
 STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])")
+STATUS_LENGTH = 12  # bytes of a status line up to its code
 URL_SAFE = "/?&=%:;,+@~!*'()$#[]-._"
 
 
@@ -111,20 +112,26 @@ def _port_opens(address: str, port: int, _path: str) -> bool:
 
 
 def _http_answers(address: str, port: int, path: str) -> bool:
-    """Any answer below 500 will do. Blocks for at most PROBE_TIMEOUT, however slowly it drips: for a thread."""
-    deadline = time.monotonic() + PROBE_TIMEOUT
+    """Any answer below 500 will do. Blocks for at most twice PROBE_TIMEOUT: for a thread."""
     try:
         with socket.create_connection((address, port), PROBE_TIMEOUT) as connection:
-            request = f"GET {quote(path or '/', safe=URL_SAFE)} HTTP/1.0\r\nHost: {address}:{port}\r\n\r\n"
-            connection.sendall(request.encode("ascii"))
-            answer = b""
-            while len(answer) < 12 and (left := deadline - time.monotonic()) > 0:
-                connection.settimeout(left)
-                piece = connection.recv(4096)
-                if not piece:
-                    break
-                answer += piece
+            return http_answers(connection, f"{address}:{port}", path, PROBE_TIMEOUT)
     except OSError:
         return False
+
+
+def http_answers(connection: socket.socket, host: str, path: str, seconds: float) -> bool:
+    """Whether an answer below 500 begins within so many seconds, however slowly it drips. OSError: it broke off."""
+    deadline = time.monotonic() + seconds
+    request = f"GET {quote(path or '/', safe=URL_SAFE)} HTTP/1.0\r\nHost: {host}\r\n\r\n"
+    connection.settimeout(seconds)
+    connection.sendall(request.encode("ascii"))
+    answer = b""
+    while len(answer) < STATUS_LENGTH and (left := deadline - time.monotonic()) > 0:
+        connection.settimeout(left)
+        piece = connection.recv(4096)
+        if not piece:
+            break
+        answer += piece
     status = STATUS_LINE.match(answer)
     return status is not None and int(status[1]) < 500

@@ -57,6 +57,7 @@ class Server:
         self.started_at: float | None = None
         self.crashes: tuple[float, ...] = ()
         self.comeback: Deferred[None] | None = None
+        self.outage: StatusReason | None = None  # what an end would be due to, while the engine comes back
         self.seen = False
         self.told = 0
         self.doubts = 0
