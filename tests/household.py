@@ -35,6 +35,7 @@ from stellarstack.servers.prune import PulledImages, images_of
 from stellarstack.servers.resume import sort_out
 from stellarstack.servers.subnets import SubnetPool
 from stellarstack.servers.surroundings import Surroundings
+from stellarstack.servers.threads import Threads
 from stellarstack.tasks import Tasks
 from tests.fake_container import Program
 from tests.fake_engine import FakeEngine
@@ -63,6 +64,8 @@ class World:
         self.engine = FakeEngine(clock=self.clock)
         self.engine.add_image("test/game:1", program or Program(output="loading\nDone\n", replies={"stop": 0}))
         self.store = MemoryStore(NODE, self.clock.seconds)
+        self.threads: Threads = at_once
+        self.docker = DockerConfig()
         self.commit_delay: Callable[[str], float] | None = None
         self.number = 0
         self.draining = False
@@ -82,18 +85,18 @@ class World:
         self.household = Household(draining=self._drains, on_end=lambda *ended: self.keeper.ended(*ended))
         around = self.around = Surroundings(
             node_id=NODE, engine=engine, store=store, bus=self.bus, consoles=self.consoles,
-            gauges=self.gauges, fence=self.fence, docker=DockerConfig(),
+            gauges=self.gauges, fence=self.fence, docker=self.docker,
             servers_root=self.root / "servers", state_root=self.root,
-            clock=self.clock, now=self.clock.seconds, tasks=self.tasks, threads=at_once,
+            clock=self.clock, now=self.clock.seconds, tasks=self.tasks, threads=self.threads,
             images=PulledImages(
                 engine=engine, store=store, clock=self.clock, now=self.clock.seconds, tasks=self.tasks, after=0,
                 needed=lambda: images_of(self.household.all()),
             ),
             subnets=SubnetPool(
-                engine=engine, pool=IPv4Network("10.213.0.0/16"), threads=at_once, held=self.household.subnets
+                engine=engine, pool=IPv4Network("10.213.0.0/16"), threads=self.threads, held=self.household.subnets
             ),
         )  # fmt: skip
-        shelf = BlueprintShelf(self.root / "blueprints", at_once)
+        shelf = BlueprintShelf(self.root / "blueprints", self.threads)
         self.drain = Drain(
             household=self.household, lifecycle=self.lifecycle, store=store, bus=self.bus, node_id=NODE,
             clock=self.clock, now=self.clock.seconds, tasks=self.tasks,

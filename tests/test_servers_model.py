@@ -93,7 +93,7 @@ class HouseholdMachine(RuleBasedStateMachine):
         engine = self.world.engine
         for name, program in (*PROGRAMS.items(), *INSTALLS.items()):
             engine.add_image(f"test/{name}:1", program)
-        engine.registry["docker.io/test/pulled:1"] = PROGRAMS["game"]
+        engine.registry["test/pulled:1"] = PROGRAMS["game"]
         self.alive = False
         self.sent: list[bytes] = []
         self.kept: set[str] = set()

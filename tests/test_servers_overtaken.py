@@ -109,7 +109,7 @@ class KillTests(PowerCase):
         """A kill breaks off the fetching of an image; the exit status of an earlier run is not told as this one's."""
         self.made()
         self.world.engine.crash(CONTAINER, 9)
-        self.world.engine.registry["docker.io/test/far:1"] = Program(output="Done\n")
+        self.world.engine.registry["test/far:1"] = Program(output="Done\n")
         server = self.world.household.get("srv_1")
         server.keep(replace(server.record, spec=replace(server.spec, image="test/far:1")))
         self.world.engine.faults.latency = lambda name: 100.0 if name == "pull" else 0.0
