@@ -79,6 +79,29 @@ class JoinTests(SynchronousTestCase):
         if b"\n" in story.live and len(story.live) > 20:
             self.assertIsInstance(found, Joined)
 
+    @settings(max_examples=300, deadline=None)
+    @given(st.data())
+    def test_what_the_log_told_first_is_not_shown_twice(self, data: st.DataObject) -> None:
+        """The log may tell lines that the PTY says a moment later: they are shown once, wherever the cuts fall."""
+        said = numbered(0, 60)
+        kept, attached, first, heard = sorted(data.draw(st.lists(st.integers(0, 60), min_size=4, max_size=4)))
+        line = len(said) // 60
+        one = join(Kept(said[: kept * line], 0), said[: first * line], b"", complete=True)
+        assert isinstance(one, Joined)
+        shown = said[: kept * line] + one.missing
+        live = said[attached * line : heard * line]
+        two = join(Kept(shown, 0), said[: heard * line], live, complete=True, from_log=len(one.missing))
+        if live and heard > first:
+            assert isinstance(two, Joined) and two.live_follows, two
+        if isinstance(two, Joined):
+            self.assertEqual(shown + two.missing + live[two.repeated :], said[: heard * line])
+
+    def test_live_that_has_not_reached_what_the_log_told(self) -> None:
+        """As long as the PTY has only said what is shown already, there is nothing to join yet."""
+        kept = Kept(numbered(0, 9), 0)
+        found = join(kept, numbered(0, 9), numbered(5, 7), complete=True, from_log=len(numbered(3, 9)))
+        self.assertEqual(found, Unproved(hopeless=False))
+
     def test_a_rotated_log_is_joined_by_its_content(self) -> None:
         """A log that lost its start is matched with the end of the scrollback."""
         said = numbered(0, 3000)

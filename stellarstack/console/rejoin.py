@@ -51,6 +51,7 @@ class Rejoin:
         self._ended = False
         self._over = False
         self._tries = 0
+        self._from_log = 0  # bytes of what is kept that the log told since the PTY is held
         self._news: Deferred[None] | None = None
 
     # ---------------------------------------------------------------- told by the attach
@@ -142,7 +143,9 @@ class Rejoin:
             return
         quiet = quiet and len(self._live) == len(seen)
         whole = self._counted and len(log) + _LINE_COSTS * log.count(b"\n") < _WHOLE_BELOW
-        found = await self._in_thread(lambda kept: join(kept, log, seen, complete=whole, quiet=quiet), self._kept)
+        found = await self._in_thread(
+            lambda kept: join(kept, log, seen, complete=whole, quiet=quiet, from_log=self._from_log), self._kept
+        )
         if self._over:
             return
         if isinstance(found, Joined):
@@ -154,9 +157,11 @@ class Rejoin:
         if found.missing:
             self._append(found.missing)
         if found.live_follows:
+            del self._live[: found.repeated]
             self._finish()
         elif found.missing:
             self._kept = Kept(self._kept.tail + found.missing, self._kept.start)
+            self._from_log += len(found.missing)
 
     async def _read_log(self) -> bytes | None:
         for attempt in range(_READINGS):

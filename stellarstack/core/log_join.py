@@ -31,10 +31,14 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """Proved: `missing` follows what is kept. `live_follows`: and then everything live, with nothing in between."""
+    """Proved: `missing` follows what is kept. `live_follows`: and then everything live, with nothing in between.
+
+    The first `repeated` bytes of what is live are kept already: the log told them before the PTY did.
+    """
 
     missing: bytes
     live_follows: bool
+    repeated: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +48,14 @@ class Unproved:
     hopeless: bool
 
 
-def join(kept: Kept, log: bytes, live: bytes, *, complete: bool, quiet: bool = False) -> Joined | Unproved:
+def join(
+    kept: Kept, log: bytes, live: bytes, *, complete: bool, quiet: bool = False, from_log: int = 0
+) -> Joined | Unproved:
     """What the log says came between `kept` and `live`.
 
-    `complete`: the log is known to begin with the run. `quiet`: nothing came live between some moment before the log
-    was read and now, so that the log ends with the last whole line of `live`.
+    `from_log`: so many bytes at the end of what is kept were taken from the log since the PTY is held, which may say
+    them again. `complete`: the log is known to begin with the run. `quiet`: nothing came live between some moment
+    before the log was read and now, so that the log ends with the last whole line of `live`.
     """
     place = _end_of_kept(kept, log, complete)
     if place is None:
@@ -58,8 +65,10 @@ def join(kept: Kept, log: bytes, live: bytes, *, complete: bool, quiet: bool = F
     ended = live.rfind(b"\n") + 1
     if not ended:
         return Unproved(hopeless=False)
-    begins = _start_of_live(log, place, live[:ended], quiet)
-    return Unproved(hopeless=False) if begins is None else Joined(log[place:begins], True)
+    begins = _start_of_live(log, max(0, place - from_log), live[:ended], quiet)
+    if begins is None or begins + ended < place:
+        return Unproved(hopeless=False)
+    return Joined(log[place:begins], True, max(0, place - begins))
 
 
 def _end_of_kept(kept: Kept, log: bytes, complete: bool) -> int | None:
@@ -109,11 +118,11 @@ def _ends_of(log: bytes, needle: bytes) -> list[int]:
     return places
 
 
-def _start_of_live(log: bytes, place: int, lines: bytes, quiet: bool) -> int | None:
-    """Where in the log, at or after `place`, the whole lines that came live begin."""
+def _start_of_live(log: bytes, earliest: int, lines: bytes, quiet: bool) -> int | None:
+    """Where in the log, at or after `earliest`, the whole lines that came live begin."""
     if quiet:
         begins = len(log) - len(lines)
-        return begins if begins >= place and log.endswith(lines) else None
+        return begins if begins >= earliest and log.endswith(lines) else None
     needle = lines[:NEEDLE]
-    begins = log.find(needle, place)
+    begins = log.find(needle, earliest)
     return begins if begins >= 0 and log.find(needle, begins + 1) < 0 else None
