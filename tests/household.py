@@ -69,6 +69,7 @@ class World:
         self.commit_delay: Callable[[str], float] | None = None
         self.number = 0
         self.draining = False
+        self.docker = DockerConfig()
         self.build()
 
     def build(self) -> None:

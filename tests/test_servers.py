@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from stellarstack.core.messages import Json
@@ -99,6 +100,18 @@ class CreateTests(_Case):
         self.assertEqual(answer["status"], "crashed")
         self.assertEqual(answer["startError"]["code"], "invalid_state")  # type: ignore[index,call-overload]
         self.assertEqual(self.statuses()[-1], "crashed")
+
+    def test_user_of_its_own(self) -> None:
+        """With [docker] uid_per_server each server has a user of its own, kept over restarts of the daemon."""
+        self.world.docker = replace(self.world.docker, uid_per_server=True)
+        self.world.restart()
+        self.running()
+        self.running(server_id="srv_2")
+        self.world.restart()
+        self.world.settle(1)
+        users = [self.world.household.get(name).user for name in ("srv_1", "srv_2")]
+        self.assertEqual(users, [(989, 989), (990, 990)])
+        self.assertEqual(self.world.engine.get("node_test.srv_2").body["User"], "990:990")
 
     def test_fenced_network(self) -> None:
         """Each server has a bridge of its own out of the node's pool."""

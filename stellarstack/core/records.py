@@ -65,6 +65,7 @@ class ServerRecord:
     container_id: str | None = None
     arrived: bool = False
     own_root: bool = True
+    uid: int | None = None  # of its own user (and group), where each server has one
 
     def to_document(self) -> dict[str, Json]:
         """As the store keeps it."""
@@ -80,6 +81,7 @@ class ServerRecord:
             "containerId": self.container_id,
             "arrived": self.arrived,
             "ownRoot": self.own_root,
+            "uid": self.uid,
         }
 
 
@@ -100,4 +102,5 @@ def record_from(document: Mapping[str, Json]) -> ServerRecord:
         container_id=container if isinstance(container, str) else None,
         arrived=document.get("arrived") is not False,
         own_root=document.get("ownRoot") is not False,
+        uid=uid if isinstance(uid := document.get("uid"), int) else None,
     )

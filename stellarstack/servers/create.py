@@ -115,7 +115,8 @@ class Arrivals:
         subnet = await around.subnets.take()
         try:
             there = await around.in_thread((around.servers_root / spec.server_id).exists)
-            record = ServerRecord(spec, subnet, created_by=command.id, own_root=not there)
+            uid = self._household.free_uid(around.docker.uid) if around.docker.uid_per_server else None
+            record = ServerRecord(spec, subnet, created_by=command.id, own_root=not there, uid=uid)
             await around.store.put_server(spec.server_id, record.to_document())
             server = await self._household.take_in(record, around)
         except BaseException:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import count
 from typing import TYPE_CHECKING
 
 from stellarstack.core.messages import Json
@@ -31,6 +32,7 @@ class Household:
         self._draining = draining
         self._on_end = on_end
         self._servers: dict[str, Server] = {}
+        self._uids: set[int | None] = set()  # given out by this process
         self._coming: dict[str, ServerSpec] = {}
         self.closing = False
 
@@ -57,6 +59,13 @@ class Household:
     def of_container(self, container_id: str) -> Server | None:
         """The server whose container of now this is."""
         return next((one for one in self._servers.values() if one.record.container_id == container_id), None)
+
+    def free_uid(self, above: int) -> int:
+        """The lowest user id above `above` that no server has; nobody else gets it while this process lives."""
+        taken = self._uids | {server.record.uid for server in self._servers.values()}
+        uid = next(uid for uid in count(above + 1) if uid not in taken)
+        self._uids.add(uid)
+        return uid
 
     def subnets(self) -> Iterable[str]:
         """Those that belong to servers, whether their network stands or not."""

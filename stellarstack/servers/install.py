@@ -110,7 +110,7 @@ class Installation:
         around, install = self._server.around, self._plan
         if renew:
             await around.in_thread(remove_tree, self._server.root)
-        user = (around.docker.uid, around.docker.gid)
+        user = self._server.user
         await around.in_thread(prepare_root, self._server.root, *user, self._server.spec.subfolders)
         await around.fence.limit(self._server.id, self._server.root, self._server.spec.disk_mb * 2**20)
         if install is None:

@@ -18,8 +18,8 @@ def placement_of(server: Server, install_path: str = "") -> Placement:
     return Placement(
         node_id=around.node_id,
         container_name=server.container_name,
-        uid=docker.uid,
-        gid=docker.gid,
+        uid=server.user[0],
+        gid=server.user[1],
         root_path=str(server.root),
         network=server.container_name,
         install_path=install_path,

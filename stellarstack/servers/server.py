@@ -92,6 +92,12 @@ class Server:
         return f"{self.around.node_id}.{self.id}"
 
     @property
+    def user(self) -> tuple[int, int]:
+        """The uid and gid that it runs as, and that own its files."""
+        docker, own = self.around.docker, self.record.uid
+        return (docker.uid, docker.gid) if own is None else (own, own)
+
+    @property
     def root(self) -> Path:
         return self.around.servers_root / self.id
 

@@ -100,7 +100,7 @@ async def _failed(server: Server) -> None:
 
 async def _bring_up(server: Server) -> ReadyWatch:
     around = server.around
-    user = (around.docker.uid, around.docker.gid)
+    user = server.user
     await around.in_thread(prepare_root, server.root, *user, server.spec.subfolders)
     await around.fence.limit(server.id, server.root, server.spec.disk_mb * 2**20)
     await _patch(server, user)
