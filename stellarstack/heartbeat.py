@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -139,6 +139,8 @@ class Heartbeat:
             return await within(self._clock, min(VITALS_TIMEOUT, self._config.interval / 4), what, source())
         except StellarError as error:
             self._log.warn("a heartbeat repeats old figures: {reason}", reason=str(error))
+        except CancelledError:
+            raise
         except Exception:
             self._log.failure("a heartbeat repeats old figures: {what} failed", what=what)
         return last

@@ -130,6 +130,7 @@ class Deadlines(HttpCase):
     def test_h04_silence(self) -> None:
         """H04: a connection that sends nothing ends, at its start and between requests."""
         silent, between = self.peer(), self.peer(GOOD)
+        self.clock.advance(0)
         pass_time(self.clock, 15)
         self.assertTrue(silent.wire.closed)
         self.assertTrue(between.wire.closed)
@@ -292,12 +293,14 @@ class Smuggling(HttpCase):
         self.assertEqual(peer.raw, b"")
         self.later.requests[0].write(b"slow")
         self.later.requests[0].finish()
+        self.clock.pump([0, 0, 0])
         self.assertEqual([(got.status, got.body[:5]) for got in peer.answers()][:2], [(200, b"slow"), (200, b"quick")])
         self.assertEqual(peer.answers()[2].status, 404)
 
     def test_h01_a_bad_one_behind_good_ones(self) -> None:
         """H01: the good ones before it are answered, then the bad one, and nothing after it."""
         peer = self.peer(GOOD + b"GET /quick HTTP/1.1\r\nHost: n\r\nContent-Length: x\r\n\r\n" + GOOD)
+        self.clock.pump([0, 0, 0])
         self.assertEqual([got.status for got in peer.answers()], [200, 400])
 
     def test_bodies_that_many_small_pieces_make(self) -> None:
@@ -306,7 +309,19 @@ class Smuggling(HttpCase):
         peer = self.peer()
         for byte in raw:
             peer.send(bytes([byte]))
+        self.clock.pump([0, 0])
         self.assertEqual([got.body for got in peer.answers()], [b"body", b"quick"])
+
+    def test_h04_a_reader_of_nothing(self) -> None:
+        """H04: requests sent ahead wait for later turns, and as long as their sender reads nothing."""
+        peer = self.peer(GOOD * 50)
+        self.assertEqual(len(peer.answers()), 1)
+        peer.stop_reading()
+        self.clock.pump([0] * 10)
+        self.assertEqual(len(peer.answers()), 1)
+        peer.read_again()
+        self.clock.pump([0] * 60)
+        self.assertEqual(len(peer.answers()), 50)
 
     @settings(max_examples=200, deadline=None)
     @given(

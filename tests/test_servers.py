@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -328,6 +329,22 @@ class DeleteTests(_Case):
         self.assertEqual((self.containers(), self.world.store.documents), ([], {}))
         self.assertFalse(folder.exists())
         self.assertIsNone(self.world.status())
+
+    def test_a_tree_deeper_than_any_walk_in_python(self) -> None:
+        """K28: a tenant's folders inside folders, thousands deep, do not keep a server from being deleted."""
+        self.running()
+        folder = self.world.root.absolute() / "servers" / "srv_1"
+        here = os.open(folder, os.O_RDONLY)
+        for _ in range(3000):
+            os.mkdir("d", dir_fd=here)
+            deeper = os.open("d", os.O_RDONLY, dir_fd=here)
+            os.close(here)
+            here = deeper
+        os.close(here)
+        command = self.world.send("server.delete", serverId="srv_1")
+        self.world.settle(2)
+        self.assertEqual(self.answer(command), {})
+        self.assertFalse(folder.exists())
 
     def test_keeps_files(self) -> None:
         """With deleteFiles false the folder stays."""

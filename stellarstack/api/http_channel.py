@@ -77,6 +77,8 @@ class LimitedChannel(_Channel):
         self._room = room
         self._deadline: IDelayedCall | None = None
         self._serving = False
+        self._next: Any = None  # the request that is answered, while the one behind it waits its turn
+        self._full = False
         self.refused = False
 
     # ---------------------------------------------------------------- what Twisted calls
@@ -131,9 +133,26 @@ class LimitedChannel(_Channel):
         self._serving = False
         if self.persistent:
             self._room.enter(self)
+            self._next = request
+            self.callLater(0, self._go_on)
         else:
             self._arm(self.limits.flush_deadline, self.abort)
-        super().requestDone(request)
+            super().requestDone(request)
+
+    def _go_on(self) -> None:
+        """One request a reactor turn, and none while the answers before it are not taken: pipelining is no way in."""
+        if self._next is not None and not self._full and self.transport is not None:
+            request, self._next = self._next, None
+            super().requestDone(request)
+
+    def pauseProducing(self) -> None:
+        self._full = True
+        super().pauseProducing()
+
+    def resumeProducing(self) -> None:
+        self._full = False
+        super().resumeProducing()
+        self._go_on()
 
     def timeoutConnection(self) -> None:
         self._close()

@@ -184,7 +184,9 @@ class ConsoleEndpoint:
             return
         session.upgrade_failed()
         if refused is not None and not gone:
-            request.write(write_refusal(request, refused))
+            body = write_refusal(request, refused)
+            request.setHeader(b"content-length", b"%d" % len(body))
+            request.write(body)
             request.finish()
 
     def _take_over(self, request: Any, session: SocketSession, wanted: UpgradeRequest) -> None:

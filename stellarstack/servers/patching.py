@@ -8,7 +8,7 @@ from pathlib import Path
 from stellarstack.core.configfiles import FILE_MOST
 from stellarstack.core.configfiles.of_server import file_path, patch_file
 from stellarstack.core.spec import ServerSpec
-from stellarstack.errors import StellarError
+from stellarstack.errors import PathForbidden, StellarError
 from stellarstack.servers.rooted import folder_below, read_file, replace_file
 
 
@@ -19,7 +19,10 @@ def patch_files(spec: ServerSpec, root: Path, owner: tuple[int, int], subnet: st
     """
     gateway = str(IPv4Network(subnet)[1])
     for file in spec.blueprint.config_files:
-        *folders, name = Path(file_path(spec, file)).parts
+        path = Path(file_path(spec, file))
+        if not path.name:
+            raise PathForbidden(f"{file.path:.80}: names no file")
+        *folders, name = path.parts
         try:
             with folder_below(root, tuple(folders), owner, make=file.create) as folder:
                 content = read_file(folder, name, FILE_MOST)

@@ -59,7 +59,7 @@ async def launch(server: Server, step: Step) -> None:
     except CancelledError:
         _broken_off(server)
         raise
-    except StellarError:
+    except Exception:
         await _failed(server)
         raise
     step.only_waits()

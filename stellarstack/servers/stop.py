@@ -119,8 +119,6 @@ async def _strike(server: Server) -> None:
     except ContainerGone:
         server.note_end(None)
         return
-    except TimedOut as error:
-        server.note(f"the engine has not answered SIGKILL yet: {error}")  # it may be tearing many networks down
     await look(server)
     if not await server.ended_within(KILL_WAIT):
         raise TimedOut(f"server {server.id} did not end within {KILL_WAIT:g} s of SIGKILL; is the engine healthy?")

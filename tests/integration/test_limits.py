@@ -60,7 +60,7 @@ class _LimitCase(SynchronousTestCase):
         """The other console echoes key by key, and commands are answered."""
         for number in range(rounds):
             other.type(b"round %d\r" % number)
-            other.until(b"you said round %d\r\n" % number, 5)
+            other.until(b"you said round %d\r\n" % number, 30)
             other.output = b""
         self.assertEqual(node.run("node.info")["nodeId"], node.node_id)
         self.assertEqual(node.health()["state"], "ONLINE")
