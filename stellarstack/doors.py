@@ -16,7 +16,9 @@ from stellarstack.auth.token import ConsoleTokens
 from stellarstack.bus import Bus
 from stellarstack.config import Config
 from stellarstack.console.consoles import Consoles
+from stellarstack.core.messages import Origin
 from stellarstack.core.requests import ConsoleRevoke
+from stellarstack.errors import InvalidState
 from stellarstack.facts import NodeFacts
 from stellarstack.interfaces import Intake, ServerDirectory, Store
 from stellarstack.tasks import Tasks
@@ -34,6 +36,13 @@ class Rooms:
     servers: ServerDirectory
     intake: Intake
     facts: NodeFacts
+
+
+class _NotRegistered:
+    """Meets Intake where there is no `[node] id`: nothing is journaled for a node that nobody knows."""
+
+    async def receive(self, raw: bytes, origin: Origin, entry_id: str | None = None) -> None:
+        raise InvalidState("this node is not registered: daemon.toml has no [node] id")
 
 
 class Doors:
@@ -64,7 +73,8 @@ class Doors:
             site=site, reactor=reactor, host=config.server.host, port=config.server.port, tls=tls.server()
         )
         self._control = ControlListener(
-            path=config.paths.control_socket, reactor=reactor, tasks=self._tasks, intake=rooms.intake, bus=rooms.bus,
+            path=config.paths.control_socket, reactor=reactor, tasks=self._tasks,
+            intake=rooms.intake if config.node.id else _NotRegistered(), bus=rooms.bus,
             directory=rooms.servers, mint=self.tokens, node=rooms.facts.info,
         )  # fmt: skip
 
@@ -80,11 +90,15 @@ class Doors:
 
     async def revoke(self, request: ConsoleRevoke) -> int:
         """Refuses the tokens from now on, over restarts, and closes the sessions that match; answers how many."""
-        if request.jti is not None:
-            await self.tokens.deny(request.jti, self._now() + REVOKED_FOR)
-        else:
-            await self.tokens.revoke(request.user_id, request.server_id)
-        return self._endpoint.revoke(jti=request.jti, user_id=request.user_id, server_id=request.server_id)
+        try:
+            if request.jti is not None:
+                await self.tokens.deny(request.jti, self._now() + REVOKED_FOR)
+            else:
+                await self.tokens.revoke(request.user_id, request.server_id)
+        finally:
+            # also where the database cannot keep it now: in memory it holds, and nobody stays in
+            closed = self._endpoint.revoke(jti=request.jti, user_id=request.user_id, server_id=request.server_id)
+        return closed
 
     async def open(self) -> None:
         """ConfigError: the port or the control socket's path cannot be had."""

@@ -333,8 +333,8 @@ class Node:
         self._household.closing = True
         await self._link.stop_listening()
         self._dispatch.close()
-        await self._tasks.cancel_all()
         await self._consoles.stop()
+        await self._tasks.cancel_all()
 
     async def _start_redis(self) -> None:
         self._bus.connect(self._publisher)

@@ -249,6 +249,8 @@ class SocketSession:
 
     async def _begin(self, claims: Claims) -> None:
         door = self._door
+        if self._wire is not None:
+            self._wire.read(False)  # what the viewer says waits for `ready`
         try:
             self._feed = feed = await self._find(claims)
             request = ViewRequest(

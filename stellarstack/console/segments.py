@@ -62,7 +62,9 @@ class Segments:
     def write(self, offset: int, data: bytes) -> None:
         """Appends `data` at `offset`. What lies before a hole is given up. OSError: nothing of it may be kept."""
         with self._lock:
-            if self._sizes and offset != self.end:
+            if self._sizes and self.first <= offset < self.end:
+                data, offset = data[self.end - offset :], self.end  # a write that was thought broken off had ended
+            elif self._sizes and offset != self.end:
                 self._drop(len(self._sizes))
             at = 0
             while at < len(data):
