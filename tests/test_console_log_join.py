@@ -57,7 +57,7 @@ def stories(draw: st.DrawFn) -> Story:
 class JoinTests(SynchronousTestCase):
     """PROTOCOL 8: text lines are exact, and where the join cannot be proved there is one gap, never a guess."""
 
-    @settings(max_examples=1500, deadline=None)
+    @settings(max_examples=500, deadline=None)
     @given(stories())
     def test_a_join_is_exact_whatever_was_printed(self, story: Story) -> None:
         """However much the output repeats itself, what is joined is what the container said."""

@@ -270,6 +270,8 @@ class TroubleTests(StoreCase):
         self.assertIn("locked", str(errors[0]))
         self.assertFalse(await store.healthy())
         other.execute("ROLLBACK")
+        while not await store.healthy():
+            await deferLater(reactor, 0.005)
         self.assertEqual((await store.append([status()]))[0].seq, 1)
 
     async def test_close_while_locked(self) -> None:

@@ -30,7 +30,7 @@ from stellarstack.errors import DockerUnavailable, EngineRefused, PortInUse, Ste
 from tests.fake_container import Program
 from tests.household import GAME, NODE, World
 
-STEPS = int(os.environ.get("STELLAR_MODEL_STEPS", "7000"))
+STEPS = int(os.environ.get("STELLAR_MODEL_STEPS", "5000"))
 STEPS_EACH = 40
 SERVERS = ["a", "b", "c"]
 PROGRAMS = {
