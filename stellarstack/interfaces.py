@@ -13,7 +13,6 @@ from stellarstack.core.engine import EngineEvent as EngineEvent
 from stellarstack.core.engine import EngineVersion as EngineVersion
 from stellarstack.core.engine import PullProgress as PullProgress
 from stellarstack.core.engine import RegistryLogin as RegistryLogin
-from stellarstack.core.frames import Encoding
 from stellarstack.core.messages import Command, Event, Json, Origin, OutboxRow
 from stellarstack.core.records import PtySize, ServerStatus
 
@@ -277,81 +276,6 @@ class Consoles(Protocol):
 
     async def discard(self, server_id: str) -> None:
         """The server is gone: viewers are closed with 4404 and its scrollback is removed."""
-
-
-# ------------------------------------------------------------------ console: its viewers
-
-
-@dataclass(frozen=True, slots=True)
-class ViewRequest:
-    """What a viewer wants to see: output from byte `since` on, or the last `scrollback` bytes and what follows."""
-
-    encoding: Encoding
-    since: int | None = None
-    scrollback: int = 65536
-    stats: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class HistoryPage:
-    """Scrollback [start, start + len(data)); `first` is the oldest byte kept."""
-
-    start: int
-    data: bytes
-    first: int
-
-
-class ViewerWire(Protocol):
-    """One viewer's way out: a WebSocket, say. Its viewer is told by `Viewer.full` and `free` what it can take."""
-
-    def ready(self, start: int, end: int, status: ServerStatus) -> None:
-        """Called first, once: output begins at byte `start`; `end` is the newest byte now."""
-
-    def write(self, frame: bytes) -> None:
-        """A whole frame in the viewer's encoding. The same object goes to every viewer."""
-
-    def close(self, code: int, reason: str) -> None:
-        """The console is gone; `code` as PROTOCOL 8's table."""
-
-
-class Viewer(Protocol):
-    """One viewer's place in a console's output."""
-
-    stats: bool
-
-    def full(self) -> None:
-        """The wire takes no more for now: what comes is kept (bounded), then skipped and told by one `gap`."""
-
-    def free(self) -> None:
-        """All that was written is on the wire."""
-
-    def leave(self) -> None:
-        """No more frames."""
-
-
-class ConsoleFeed(Protocol):
-    """A server's console as its viewers see it (PROTOCOL 8)."""
-
-    async def reaches(self, offset: int) -> bool:
-        """Whether `offset` is not above the end; waits up to 3 s while a join with the engine's log is under way."""
-
-    async def view(self, request: ViewRequest, wire: ViewerWire) -> Viewer:
-        """Shows the console on `wire`: `ready`, the scrollback asked for, then everything that comes."""
-
-    async def history(self, before: int | None, limit: int) -> HistoryPage:
-        """The `limit` bytes (at most 256 KiB) that end at `before`, or at the end."""
-
-    def type(self, data: bytes) -> None:
-        """Keystrokes to the PTY. InvalidState: nothing is attached."""
-
-    async def resize(self, size: PtySize) -> None:
-        """The terminal's size from now on, for all viewers and later starts."""
-
-
-class ConsoleFeeds(Protocol):
-    """The consoles that can be viewed."""
-
-    def feed(self, server_id: str) -> ConsoleFeed | None: ...
 
 
 # ------------------------------------------------------------------ doors

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -20,21 +20,20 @@ from stellarstack.console.consoles import Consoles
 from stellarstack.core.events import command_failed, node_alert, node_status, server_metrics
 from stellarstack.core.messages import Json
 from stellarstack.core.node_lifecycle import NodeLifecycle, NodeState
-from stellarstack.core.records import record_from
 from stellarstack.core.requests import NodeShutdown, Request
 from stellarstack.docker.engine import DockerEngine
 from stellarstack.doors import Doors, Rooms
-from stellarstack.errors import StellarError, StoreFailed, TimedOut
-from stellarstack.facts import NodeFacts, Sources, boot_id
+from stellarstack.errors import StellarError, TimedOut
+from stellarstack.facts import NodeFacts, Sources
 from stellarstack.heartbeat import Heartbeat, Vitals
-from stellarstack.interfaces import JournalEntry
 from stellarstack.measuring import Measuring
+from stellarstack.memory import Memory
 from stellarstack.metrics.host import HostProbe
 from stellarstack.notify import ServiceNotifier
 from stellarstack.servers.blueprints import BlueprintShelf
 from stellarstack.servers.create import Arrivals
 from stellarstack.servers.dispatch import Dispatch
-from stellarstack.servers.drain import DRAINING_KEY, Drain
+from stellarstack.servers.drain import Drain
 from stellarstack.servers.household import Household
 from stellarstack.servers.intake import CommandIntake
 from stellarstack.servers.keeper import Keeper
@@ -47,11 +46,9 @@ from stellarstack.servers.threads import ReactorThreads
 from stellarstack.stages import Stage
 from stellarstack.statefolder import StateFolder, make_folder, remove_leftovers
 from stellarstack.store.sqlite_store import SqliteStore
-from stellarstack.tasks import Tasks, sleep, within
+from stellarstack.tasks import Tasks, within
 from stellarstack.telephone import Telephone
 
-BOOT_KEY = "host.boot"
-STORE_RETRY = 2.0  # seconds
 FIRST_LOOK = 5.0  # seconds that the start waits for the engine's first word
 
 
@@ -69,8 +66,6 @@ class Node:
         self._end: Callable[[], None] = lambda: None
         self._threads = ReactorThreads(reactor)
         self._looked: Deferred[None] = Deferred()  # fires at the engine's first word, good or bad
-        self._unfinished: Sequence[JournalEntry] = ()
-        self._rebooted = False
         self._issues: list[tuple[str, str, str]] = []
         self.node_id = config.node.id or ""
         self._make_folders()
@@ -80,6 +75,10 @@ class Node:
         self._store = SqliteStore(
             path=config.database_path, node_id=self.node_id, reactor=reactor, limits=config.limits,
             issue=lambda issue: self._alert("critical", issue.code, issue.message),
+        )  # fmt: skip
+        self._memory = Memory(
+            store=self._store, threads=self._threads, clock=reactor, tasks=self._tasks,
+            alarm=lambda *told: self._issues.append(told),
         )  # fmt: skip
         self._bus = Bus(node_id=self.node_id, store=self._store, clock=reactor)
         self._engine = DockerEngine(reactor=reactor, config=config.docker)
@@ -160,7 +159,7 @@ class Node:
         self._keeper = Keeper(
             household=self._household, around=self._around, changed=self._engine_changed,
             add_internal=self._dispatch.add_internal, draining=lambda: self._lifecycle.draining,
-            rebooted=lambda: self._rebooted,
+            rebooted=lambda: self._memory.rebooted,
         )  # fmt: skip
 
     def _make_redis(self) -> None:
@@ -276,31 +275,13 @@ class Node:
     async def _open_store(self) -> None:
         for issue in await self._store.open():
             self._issues.append((issue.severity, issue.code, issue.message))
-        await self._once_usable(self._read_values)
-
-    async def _read_values(self) -> None:
-        if await self._store.get_value(DRAINING_KEY) is True:
-            self._lifecycle.drain("it was draining before the restart")
-        boot = await self._threads(boot_id)
-        last = await self._store.get_value(BOOT_KEY)
-        self._rebooted = last is not None and last != boot
-        await self._store.put_value(BOOT_KEY, boot)
-
-    async def _once_usable(self, read: Callable[[], Awaitable[None]]) -> None:
-        """The start waits for a database that is locked or on a full disk; it does not give up (K16)."""
-        while True:
-            try:
-                await read()
-                return
-            except StoreFailed as error:
-                self._log.error("the start waits for the database: {reason}", reason=str(error))
-            await sleep(self._reactor, STORE_RETRY)
+        await self._memory.once_usable(lambda: self._memory.read_values(self._lifecycle))
 
     async def _start_gauges(self) -> None:
-        await self._once_usable(self._measuring.start)
+        await self._memory.once_usable(self._measuring.start)
 
     async def _start_servers(self) -> None:
-        await self._once_usable(self._take_servers_in)
+        await self._memory.once_usable(self._take_servers_in)
         if self._lifecycle.draining:
             self._drain.resume()
         self._keeper.start()
@@ -308,18 +289,8 @@ class Node:
         await self._first_look()
 
     async def _take_servers_in(self) -> None:
-        self._unfinished = await self._store.unfinished()
         await self._images.load()
-        for server_id, document in (await self._store.servers()).items():
-            try:
-                server = await self._household.take_in(record_from(document), self._around)
-            except (StellarError, KeyError, ValueError) as error:
-                text = f"the record of server {server_id} cannot be read ({error}); its container is left alone"
-                self._issues.append(("critical", "server_record_unreadable", text))
-                continue
-            if server.record.installed:
-                limit = self._measuring.fence.limit(server_id, server.root, server.spec.disk_mb * 2**20)
-                self._tasks.spawn("disk limit", limit)
+        await self._memory.take_servers_in(self._household, self._around, self._measuring.fence)
 
     async def _first_look(self) -> None:
         """Waits a moment for the engine, so that a healthy start has its servers reconciled before anybody speaks."""
@@ -358,8 +329,8 @@ class Node:
         self._connectivity.docker_changed(connected, error)
         if not self._looked.called:
             self._looked.callback(None)
-        resumed = sort_out(self._unfinished, self._household)
-        self._unfinished = ()
+        resumed = sort_out(self._memory.unfinished, self._household)
+        self._memory.unfinished = ()
         self._dispatch.open(lambda: resumed.again)
         for command, lost in resumed.lost:
             failed = command_failed(command, self.node_id, self._now(), 0.0, "failed", lost)

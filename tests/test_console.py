@@ -19,7 +19,7 @@ from stellarstack.core.frames import Encoding
 from stellarstack.core.messages import Json
 from stellarstack.core.records import PtySize, ServerStatus
 from stellarstack.errors import DockerUnavailable, InvalidPayload, InvalidState
-from stellarstack.interfaces import ViewRequest
+from stellarstack.viewing import ViewRequest
 from tests.console_rooms import Rooms, inline
 from tests.fake_container import Program
 from tests.fake_engine import FakeEngine

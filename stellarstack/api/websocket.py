@@ -24,8 +24,9 @@ from stellarstack.api.websocket_wire import ConsoleWire, wire_factory
 from stellarstack.config import ConsoleConfig
 from stellarstack.core.claims import Claims
 from stellarstack.core.console_session import CloseCode
-from stellarstack.interfaces import ConsoleFeeds, EventBus, ServerDirectory, TokenVerifier
+from stellarstack.interfaces import EventBus, ServerDirectory, TokenVerifier
 from stellarstack.tasks import Tasks, sleep
+from stellarstack.viewing import ConsoleFeeds
 
 _SERVER_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _LINGER = 256  # sockets over the limit that may wait for their close frame to be read

@@ -10,8 +10,9 @@ from twisted.internet.interfaces import IReactorTime
 
 from stellarstack.config import ConsoleConfig
 from stellarstack.core.claims import Claims
-from stellarstack.interfaces import ConsoleFeeds, EventBus, ServerDirectory, TokenVerifier
+from stellarstack.interfaces import EventBus, ServerDirectory, TokenVerifier
 from stellarstack.tasks import Tasks
+from stellarstack.viewing import ConsoleFeeds
 
 if TYPE_CHECKING:
     from stellarstack.api.websocket_session import SocketSession

@@ -34,12 +34,8 @@ from stellarstack.core.frames import Encoding, text_frame
 from stellarstack.core.messages import Event, Json
 from stellarstack.core.records import ServerStatus
 from stellarstack.errors import InvalidState, StellarError, Unauthorized
-from stellarstack.interfaces import (
-    ConsoleFeed,
-    Viewer,
-    ViewRequest,
-)
 from stellarstack.tasks import within
+from stellarstack.viewing import ConsoleFeed, Viewer, ViewRequest
 
 _VERIFY_TIMEOUT = 10.0
 _CLOSE_TIMEOUT = 10.0  # seconds for the viewer's answer to a close frame

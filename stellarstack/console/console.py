@@ -22,8 +22,9 @@ from stellarstack.core.messages import Json
 from stellarstack.core.records import PtySize, ServerStatus
 from stellarstack.core.streams import orphans, readable
 from stellarstack.errors import EngineConflict, InvalidState
-from stellarstack.interfaces import Attachment, Engine, EventBus, HistoryPage, LineWatcher, ViewerWire, ViewRequest
+from stellarstack.interfaces import Attachment, Engine, EventBus, LineWatcher
 from stellarstack.tasks import Tasks, sleep
+from stellarstack.viewing import HistoryPage, ViewerWire, ViewRequest
 
 _JOIN_WAIT, _JOIN_LOOK = 3.0, 0.05  # seconds that a viewer which saw more than we know waits for a join
 _LOOK_BACK = 65536  # bytes in which a line's start is looked for

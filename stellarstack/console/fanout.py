@@ -19,7 +19,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from stellarstack.core.frames import Encoding, binary_frame, gap_frame, output_frame
 from stellarstack.core.streams import unfinished
-from stellarstack.interfaces import ViewerWire
+from stellarstack.viewing import ViewerWire
 
 _UNFINISHED_WAITS = 0.1  # seconds, PROTOCOL 8
 _PAGE = 65536
