@@ -105,9 +105,10 @@ def unit_groups(named: Sequence[str]) -> dict[str, list[str]]:
 
 
 def integration_groups(named: Sequence[str]) -> dict[str, list[str]]:
-    """Each module in a process of its own, the large ones first."""
-    paths = sorted((ROOT / "tests" / "integration").glob("test_*.py"), key=lambda path: -path.stat().st_size)
-    modules = [f"tests.integration.{path.stem}" for path in paths]
+    """Each module in a process of its own, the large ones first; those of the browser too."""
+    found = [path for room in ("integration", "e2e") for path in (ROOT / "tests" / room).glob("test_*.py")]
+    paths = sorted(found, key=lambda path: -path.stat().st_size)
+    modules = [f"tests.{path.parent.name}.{path.stem}" for path in paths]
     return {module: [module] for module in modules if not named or module in named}
 
 

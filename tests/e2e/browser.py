@@ -1,0 +1,60 @@
+"""A headless Chromium for tests, and what a test keeps of it: screenshots in tests/artefacts/ (git-ignored)."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Page, sync_playwright
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.integration.node_process import NodeProcess
+
+ARTEFACTS = Path(__file__).resolve().parents[1] / "artefacts"
+CHROMIUM = shutil.which("chromium")
+FLAGS = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+WIDE = {"width": 1280, "height": 800}
+PHONE = {"width": 390, "height": 844}
+PATIENCE = 20_000  # milliseconds that the browser waits for what is to come; a deadline, not a timing
+
+
+class BrowserCase(SynchronousTestCase):
+    """One daemon with its own Redis, one browser. Whatever the page says to its log that is an error fails the test."""
+
+    extra = ""  # of daemon.toml
+
+    def setUp(self) -> None:
+        if CHROMIUM is None:
+            raise self.failureException("no chromium: apt-get install chromium (script/bootstrap test does)")
+        self.node = NodeProcess(extra=self.extra).start()
+        self.addCleanup(self.node.close)
+        self._driver = sync_playwright().start()
+        self.addCleanup(self._driver.stop)
+        self.browser = self._driver.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        self.addCleanup(self.browser.close)
+        self.complaints: list[str] = []
+
+    def page(self, *, size: dict[str, int] | None = None, **more: Any) -> Page:
+        """An empty page of a person who was never here."""
+        viewport: Any = size or WIDE
+        context = self.browser.new_context(viewport=viewport, **more)
+        context.set_default_timeout(PATIENCE)
+        page = context.new_page()
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("console", lambda said: self.complaints.append(said.text) if said.type == "error" else None)
+        return page
+
+    def open(self, server_id: str, *, token: str = "", size: dict[str, int] | None = None, **more: Any) -> Page:
+        """The console of a server, by a link as a panel would make it."""
+        page = self.page(size=size, **more)
+        page.goto(f"http://127.0.0.1:{self.node.port}/#token={token or self.node.token(server_id)}")
+        return page
+
+    def keep(self, page: Page, name: str) -> None:
+        """A screenshot for people."""
+        ARTEFACTS.mkdir(exist_ok=True)
+        page.screenshot(path=str(ARTEFACTS / f"{name}.png"))
