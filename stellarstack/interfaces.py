@@ -252,6 +252,9 @@ class ServerConsole(Protocol):
     def type(self, data: bytes) -> None:
         """Keystrokes to the PTY. InvalidState: nothing is attached."""
 
+    def enter(self, line: str) -> None:
+        """Types a line and Enter; what somebody has half typed is taken away first. InvalidState: as `type`."""
+
     def watch(self, watcher: LineWatcher) -> Callable[[], None]:
         """Each line from now on; also the unfinished last line as it grows. Answers how to stop watching."""
 

@@ -142,7 +142,7 @@ class Attached:
 
 
 class Terminal:
-    """The line discipline of a PTY in its usual mode: echo, Enter, backspace, Ctrl-C."""
+    """The line discipline of a PTY in its usual mode: echo, Enter, backspace, Ctrl-C, Ctrl-U."""
 
     def __init__(self) -> None:
         self._line = bytearray()
@@ -158,6 +158,12 @@ class Terminal:
         if byte == 3:
             self._line.clear()
             return b"^C", None, "SIGINT"
+        if byte == 28:
+            self._line.clear()
+            return b"^\\", None, "SIGQUIT"
+        if byte == 21:
+            echo, self._line = b"\b \b" * len(self._line), bytearray()
+            return echo, None, None
         if byte in (8, 127):
             if not self._line:
                 return None

@@ -10,6 +10,7 @@ from typing import ParamSpec, TypeVar
 from twisted.internet.defer import Deferred, maybeDeferred
 
 from stellarstack.core.messages import Command, Event, Json, OutboxRow, channels_of
+from stellarstack.core.open_line import OpenLine
 from stellarstack.core.records import ServerStatus
 from stellarstack.errors import InvalidState, StoreFailed
 from stellarstack.interfaces import Accepted, AcceptStatus, Attachment, Engine, JournalEntry, LineWatcher, OutboxState
@@ -147,6 +148,7 @@ class FakeConsole:
         self._line = b""
         self._watchers: list[LineWatcher] = []
         self._attachment: Attachment | None = None
+        self._typed = OpenLine()
 
     @property
     def attached(self) -> bool:
@@ -155,6 +157,7 @@ class FakeConsole:
     async def attach(self, container: str, *, rejoin: bool = False) -> None:
         if rejoin:
             self.rejoined.append(container)
+        self._typed = OpenLine(unknown=rejoin)
         self._attachment = await self._engine.attach(container, self)
 
     def output_received(self, data: bytes) -> None:
@@ -170,7 +173,11 @@ class FakeConsole:
     def type(self, data: bytes) -> None:
         if self._attachment is None:
             raise InvalidState("nothing is attached")
+        self._typed.feed(data)
         self._attachment.write(data)
+
+    def enter(self, line: str) -> None:
+        self.type(self._typed.keys(line))
 
     def watch(self, watcher: LineWatcher) -> Callable[[], None]:
         self._watchers.append(watcher)

@@ -428,6 +428,34 @@ class StopTests(PowerCase):
         self.world.run(1)
         self.assertEqual(self.answer(stop), {"status": "stopped", "exitCode": 3, "forced": False})
 
+    def test_after_a_half_typed_line(self) -> None:
+        """A line that somebody has half typed does not swallow the stop command."""
+        self.made()
+        self.world.consoles.open_ones["srv_1"].type(b"say good by")
+        stop = self.power("stop")
+        self.world.run(1)
+        self.assertEqual(self.answer(stop), {"status": "stopped", "exitCode": 0, "forced": False})
+
+    def test_half_typed_before_the_daemon_died(self) -> None:
+        """K07: nor where it was typed under the last daemon, of which this one knows nothing."""
+        self.made()
+        self.world.consoles.open_ones["srv_1"].type(b"say good by")
+        self.world.restart()
+        self.world.run(1)
+        stop = self.power("stop")
+        self.world.run(1)
+        self.assertEqual(self.answer(stop), {"status": "stopped", "exitCode": 0, "forced": False})
+
+    def test_command_after_a_half_typed_line(self) -> None:
+        """server.command enters its own line and nothing else."""
+        self.made(Program(output="Done\n", replies={"list": "nobody\n", "say good bylist": "glued\n"}))
+        console = self.world.consoles.open_ones["srv_1"]
+        console.type(b"say good by")
+        self.power("command", command="list")
+        self.world.run(1)
+        self.assertIn(b"nobody", console.seen)
+        self.assertNotIn(b"glued", console.seen)
+
     def test_without_a_terminal(self) -> None:
         """Where the terminal is not attached the stop goes on with a signal."""
         self.made()

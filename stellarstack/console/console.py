@@ -19,6 +19,7 @@ from stellarstack.console.segments import Segments
 from stellarstack.core.frames import stats_frame, status_frame
 from stellarstack.core.log_join import Kept
 from stellarstack.core.messages import Json
+from stellarstack.core.open_line import OpenLine
 from stellarstack.core.records import PtySize, ServerStatus
 from stellarstack.core.streams import orphans, readable
 from stellarstack.errors import EngineConflict, InvalidState
@@ -83,6 +84,7 @@ class Console:
         self._sink: _Sink | None = None
         self._container: str | None = None
         self._rejoin: Rejoin | None = None
+        self._typed = OpenLine()
         self._closed = False
         self._discarded = False
 
@@ -109,6 +111,7 @@ class Console:
         """See ServerConsole.attach. DockerUnavailable or a subclass: nothing is attached."""
         self._let_go()
         sink = self._sink = _Sink(self)
+        self._typed = OpenLine(unknown=rejoin)
         joining = self._new_rejoin(container) if rejoin else None
         if joining is None:
             self._begin_run(container)
@@ -166,7 +169,11 @@ class Console:
     def type(self, data: bytes) -> None:
         if self._attachment is None:
             raise InvalidState("the server does not run: nobody reads what is typed")
+        self._typed.feed(data)
         self._attachment.write(data)
+
+    def enter(self, line: str) -> None:
+        self.type(self._typed.keys(line))
 
     async def resize(self, size: PtySize) -> None:
         if (size, True) == (self._notes.size, self._notes.resized):

@@ -69,10 +69,6 @@ class ConsoleLine:
 
     text: str
 
-    @property
-    def keys(self) -> bytes:
-        return self.text.encode() + b"\r"
-
 
 @dataclass(frozen=True, slots=True)
 class ControlByte:

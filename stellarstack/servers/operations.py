@@ -116,7 +116,7 @@ class Operations:
             raise InvalidState(f"server {server.id} is {server.status.value}: there is no console to type into")
         await step.begin()
         self._household.line_typed(server.id, line)
-        server.console.type(line.encode() + b"\r")
+        server.console.enter(line)
         return {}
 
     async def _close_down(self, request: NodeShutdown, step: Step) -> Mapping[str, Json]:

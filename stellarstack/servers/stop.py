@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from twisted.internet.defer import CancelledError
@@ -131,16 +131,16 @@ async def _take(server: Server, part: StopStep) -> bool:
             return await server.ended_within(seconds)
         case Signal(name):
             await _signal(server, name)
-        case ConsoleLine():
-            _press(server, part.keys)
+        case ConsoleLine(line):
+            _press(server, lambda: server.console.enter(line))
         case ControlByte(byte):
-            _press(server, byte)
+            _press(server, lambda: server.console.type(byte))
     return not server.status.has_process
 
 
-def _press(server: Server, keys: bytes) -> None:
+def _press(server: Server, press: Callable[[], None]) -> None:
     try:
-        server.console.type(keys)
+        press()
     except InvalidState:
         server.note("its terminal is not attached; the stop goes on with a signal")
 

@@ -121,6 +121,19 @@ class WatchTests(ContainerCase):
         viewer.send_json(type="history", limit=5, before=5)
         self.assertEqual((await viewer.recv_json(until="history"))["data"], "ready")
 
+    async def test_a_half_typed_line(self) -> None:
+        """A line that a viewer has half typed, longer than a screen's, is not glued to a line entered for the panel."""
+        await self.serve()
+        viewer = await self.watch()
+        await viewer.output("ready")
+        viewer.send_json(type="input", data="say good by \x1b[A")
+        await viewer.output("good by")
+        self.console.enter("stop it")
+        self.assertNotIn("got say", await viewer.output("got stop it"))
+        viewer.send_json(type="input", data="x\x7f")
+        self.console.enter("again")
+        await viewer.output("got again")
+
     async def test_the_table_of_cases(self) -> None:
         """PROTOCOL 8's table over header and first frame, on a real socket; no frame before `ready`."""
         await self.serve()
