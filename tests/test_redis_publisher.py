@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import given, settings
@@ -11,6 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from stellarstack.core.messages import OutboxRow
 from stellarstack.errors import RedisRefused, RedisUnavailable
 from stellarstack.redis import publisher as publishers
 from stellarstack.redis.publisher import BATCH_BYTES, BATCH_ROWS, OutboxPublisher, batches
@@ -95,13 +97,83 @@ class PublisherTests(SynchronousTestCase):
         self.assertEqual(self.store.delivered_seq, 1234)
         self.assertLessEqual(self.store.most_asked, BATCH_ROWS)
 
-    def test_equal_or_smaller_counts_as_delivered(self) -> None:
-        """A row that is in the log already counts as delivered, alone and in a transaction."""
+    def test_a_repeat_counts_as_delivered(self) -> None:
+        """A row that the log refuses and holds counts as delivered, alone and in a transaction."""
         for count in (1, 5):
             self.store.add(count)
-            self.connect(XADD=SMALLER)
+            self.connect(XADD=SMALLER, XREVRANGE=self.holding(*self.store.rows))
             self.assertEqual(self.store.delivered_seq, self.store.rows[-1].seq)
             self.redis.hang_up()
+        self.assertEqual(self.resets, [])
+
+    def holding(self, *rows: OutboxRow) -> Any:
+        """XREVRANGE of a log that holds `rows`."""
+
+        def answer(command: list[bytes]) -> Any:
+            top, bottom = (
+                int(end.split(b"-")[0]) if end not in b"+-" else default
+                for end, default in zip(command[2:4], (2**63, 0), strict=True)
+            )
+            inside = [row for row in reversed(rows) if bottom <= row.seq <= top]
+            return [[b"%d-0" % row.seq, [b"event", row.body]] for row in inside[: int(command[5])]]
+
+        return answer
+
+    def foreign(self, *above: OutboxRow, up_to: int) -> None:
+        """From now on the log ends with an entry of somebody else's."""
+        alien = replace(row(up_to), body=b"whatever")
+        self.redis.replies["XREVRANGE"] = self.holding(*above, alien)
+        self.redis.replies["XADD"] = lambda c: xadd(c) if int(c[5].split(b"-")[0]) > up_to else SMALLER
+
+    def test_an_entry_of_somebody_else(self) -> None:
+        """A first refusal is no repeat: what was never sent moves above the foreign entry, and the reset is told."""
+        for rows, transactions in ((1, "OK"), (5, "OK"), (5, Exception("NOPERM no multi"))):
+            self.setUp()
+            self.connect(MULTI=transactions)
+            self.store.add(2)
+            self.publisher.wake()
+            settle(self.clock, 100)
+            self.foreign(*self.store.rows, up_to=70)
+            self.store.add(rows)
+            self.publisher.wake()
+            settle(self.clock, 100)
+            self.assertEqual((self.resets, self.store.delivered_seq), ([70], 70 + rows))
+            self.assertEqual(self.logged()[-rows:], list(range(71, 71 + rows)))
+            self.redis.hang_up()
+
+    def test_an_entry_of_somebody_else_amid_repeats(self) -> None:
+        """Of a batch whose first rows the log holds, only the rest moves above what somebody else has added."""
+        self.connect()
+        self.store.add(6)
+        self.foreign(*self.store.rows[:4], up_to=9)
+        self.publisher.wake()
+        settle(self.clock, 100)
+        self.assertEqual((self.resets, self.store.delivered_seq), ([9], 11))
+        self.assertEqual(self.logged(), [1, 2, 3, 4, 5, 6, 10, 11])
+
+    def test_a_log_that_was_cut(self) -> None:
+        """Where somebody emptied the log, what was delivered stays so, and what never was finds its way up."""
+        self.store.add(9)
+        self.store.delivered_seq = 8
+        self.connect(XADD=lambda c: xadd(c) if b"0-0" in c or int(c[5].split(b"-")[0]) > 30 else SMALLER)
+        settle(self.clock, 200)
+        self.assertEqual(self.resets, [18, 38])
+        self.assertEqual(self.logged()[-1], self.store.delivered_seq)
+        self.assertEqual(self.store.delivered_seq - self.resets[-1], len(self.store.rows))
+
+    def test_a_log_that_was_cut_after_it_had_all(self) -> None:
+        """Where somebody emptied the log, rows delivered before count as delivered though it refuses them."""
+        self.store.add(9)
+        self.store.delivered_seq = 9
+        self.connect(XADD=SMALLER)
+        self.assertEqual((self.store.rewound, self.resets, self.store.delivered_seq), ([0], [], 9))
+
+    def test_no_room_above(self) -> None:
+        """A log whose end leaves no number above it is a refusal that says what to do, and nothing is lost."""
+        self.store.add(1)
+        serving = self.connect(XREVRANGE=[[b"18446744073709551615-0", [b"event", b"{}"]]])
+        self.assertIn("delete the stream", str(self.failureResultOf(serving, RedisRefused).value))
+        self.assertEqual(self.store.delivered_seq, 0)
 
     def test_broken_off(self) -> None:
         """Rows whose answer never came are sent again over the next connection, the first ones first."""

@@ -6,7 +6,6 @@ again, since an id below the newest is refused (PROTOCOL 3). Where an ACL forbid
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -14,12 +13,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from stellarstack.core.messages import OutboxRow, events_log
+from stellarstack.core.messages import OutboxRow
 from stellarstack.errors import RedisRefused, StoreFailed
 from stellarstack.interfaces import OutboxState
 from stellarstack.redis.answer import Answer
 from stellarstack.redis.connection import delay_before
 from stellarstack.redis.dial import OnMessage
+from stellarstack.redis.event_log import EventLog
 from stellarstack.redis.wire import Argument, Reply, ReplyError, Wire, checked
 from stellarstack.tasks import sleep
 
@@ -31,6 +31,7 @@ MOST_IN_FLIGHT = 1000
 MOST_BYTES_IN_FLIGHT = 8 * 2**20
 WAIT_MS = 1000
 DRAIN_POLL = 0.02
+HIGHEST = 2**62  # what the database can count to, with room for renumbering
 # Redis is up but takes no events now (out of memory, disk full, or no longer the primary).
 _WRONG_SERVER = ("READONLY", "MASTERDOWN")
 
@@ -52,7 +53,8 @@ class Outbox(Protocol):
 class OutboxPublisher:
     """The line that sends; the bus knows it as `Publisher`.
 
-    `on_sequence_reset(seq)`: the log was ahead of a lost database, and numbering goes on above `seq`.
+    `on_sequence_reset(seq)`: the log holds what is not ours up to `seq` (a lost database, another writer), and
+    numbering goes on above it.
     """
 
     _log = Logger()
@@ -70,10 +72,9 @@ class OutboxPublisher:
         wait_for_replica: bool = False,
         jitter: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        self._key = events_log(node_id)
+        self._event_log = EventLog(node_id, log_length)
         self._clock = clock
         self._store = store
-        self._log_length = log_length
         self._on_sequence_reset = on_sequence_reset
         self._wait_for_replica = wait_for_replica
         self._jitter = jitter
@@ -81,6 +82,7 @@ class OutboxPublisher:
         self._bell: Deferred[None] | None = None
         self._rung = False
         self._sent = self._marked = 0
+        self._tried = 0  # the highest number that went out to any Redis, answered or not
         self._limit = BATCH_ROWS
         self._transactions = True
         self._in_flight = self._bytes_in_flight = 0
@@ -135,15 +137,12 @@ class OutboxPublisher:
 
     async def prepare(self, wire: Wire) -> None:
         """Compares the log's newest entry with our own counter, both ways."""
-        await self._may_add(wire)
-        newest, event_id = await self._newest(wire)
+        await self._event_log.may_add(wire)
+        newest, event_id = await self._event_log.newest(wire)
         state = await self._store.outbox_state()
+        self._tried = max(self._tried, state.delivered_seq)
         if newest > state.last_seq or await self._is_strange(newest, event_id):
-            await self._store.raise_sequence(newest)
-            self._log.warn(
-                "the event log is at {newest}, ours at {ours}: going on above", newest=newest, ours=state.last_seq
-            )
-            self._on_sequence_reset(newest)
+            await self._go_above(newest)
         elif newest < state.delivered_seq:
             count = await self._store.rewind(newest)
             self._log.warn(
@@ -173,20 +172,6 @@ class OutboxPublisher:
 
     # -------------------------------------------------------------- inside
 
-    async def _may_add(self, wire: Wire) -> None:
-        """The id 0-0 is never taken, so this adds nothing; it shows a lack of rights before we count as connected."""
-        (told,) = await wire.batch([("XADD", self._key, "NOMKSTREAM", "0-0", "event", "")])
-        if isinstance(told, RedisRefused):
-            raise told
-
-    async def _newest(self, wire: Wire) -> tuple[int, str | None]:
-        """The newest entry's seq (0: none) and its `eventId`, None where it has none that can be read."""
-        found = await wire.call("XREVRANGE", self._key, "+", "-", "COUNT", 1)
-        if not found:
-            return 0, None
-        fields = dict(zip(found[0][1][::2], found[0][1][1::2], strict=False))
-        return int(found[0][0].partition(b"-")[0]), _event_id(fields.get(b"event", b""))
-
     async def _is_strange(self, newest: int, event_id: str | None) -> bool:
         """Whether the log's newest entry is not the event that waits here under its number: our database was lost.
 
@@ -208,30 +193,74 @@ class OutboxPublisher:
             if not rows:
                 return
             for batch in batches(rows):
-                await self._send(wire, batch)
+                if not await self._send(wire, batch):
+                    break
             self._limit = max(1, min(BATCH_ROWS, READ_BYTES * len(rows) // sum(len(row.body) for row in rows)))
 
-    async def _send(self, wire: Wire, rows: Sequence[OutboxRow]) -> None:
-        if self._transactions and len(rows) > 1:
-            await self._send_together(wire, rows)
-            self._sent = rows[-1].seq
-        else:
-            for row in rows:
-                _check(await wire.batch(self._commands(row)))
-                self._sent = row.seq
+    async def _send(self, wire: Wire, rows: Sequence[OutboxRow]) -> bool:
+        """False: what is left in the outbox has other numbers now, and is to be read again."""
+        for part in [rows] if self._transactions else [[row] for row in rows]:
+            before, self._tried = self._tried, max(self._tried, part[-1].seq)
+            refused = await self._add(wire, part)
+            if refused and not await self._had_gone_out(wire, refused, before):
+                return False
+            self._sent = part[-1].seq
         if self._wait_for_replica and not await wire.call("WAIT", 1, WAIT_MS):
             self._log.warn("no replica confirmed events up to {seq} within {wait} ms", seq=rows[-1].seq, wait=WAIT_MS)
+        return True
 
-    async def _send_together(self, wire: Wire, rows: Sequence[OutboxRow]) -> None:
+    async def _add(self, wire: Wire, rows: Sequence[OutboxRow]) -> list[OutboxRow]:
+        """Adds and publishes; answers the rows whose number the log refuses as not above its top."""
         commands = [command for row in rows for command in self._commands(row)]
-        replies = await wire.batch([("MULTI",), *commands, ("EXEC",)])
-        if not isinstance(replies[-1], list):
-            _check(replies)
-        _check(replies[-1])
+        if len(rows) == 1:
+            replies = await wire.batch(commands)
+        else:
+            answered = await wire.batch([("MULTI",), *commands, ("EXEC",)])
+            if not isinstance(answered[-1], list):
+                _checked_all(answered)
+                raise ReplyError("EXEC gave no answers")
+            replies = answered[-1]
+        refused = []
+        rest = iter(replies)
+        for row in rows:
+            added = next(rest)
+            if isinstance(added, ReplyError) and "equal or smaller" in added.text:
+                refused.append(row)
+            else:
+                checked(added)
+            _checked_all([next(rest) for _ in row.channels])
+        return refused
+
+    async def _had_gone_out(self, wire: Wire, refused: Sequence[OutboxRow], tried: int) -> bool:
+        """Whether what the log refuses is a repeat. If not, other entries stand there, and we go on above them.
+
+        A row up to `tried` that the log, cut by somebody, holds no more is a repeat as well.
+        """
+        lacking = await self._event_log.lacks(wire, refused)
+        if not lacking:
+            return True
+        newest, _ = await self._event_log.newest(wire)
+        if newest < lacking[0].seq:
+            lacking = [row for row in lacking if row.seq > tried]
+            if not lacking:
+                return True
+            newest = 2 * lacking[-1].seq  # the top was cut off, and its number is not to be had: feel the way upwards
+        await self._store.delivered(lacking[0].seq - 1)
+        await self._go_above(newest)
+        return False
+
+    async def _go_above(self, newest: int) -> None:
+        """Numbers up to `newest` are not ours: what waits moves above them, and the node is told (PROTOCOL 3)."""
+        if newest >= HIGHEST:
+            raise RedisRefused(f"the event log ends at {newest}: no room is left above; delete the stream")
+        await self._store.raise_sequence(newest)
+        self._log.warn("the event log holds entries that are not ours up to {newest}: going on above", newest=newest)
+        self._sent = self._marked = self._tried = 0
+        self._on_sequence_reset(newest)
 
     def _commands(self, row: OutboxRow) -> list[Sequence[Argument]]:
-        logged = ("XADD", self._key, "MAXLEN", "~", self._log_length, f"{row.seq}-0", "event", row.body)
-        return [logged, *(("PUBLISH", channel, row.body) for channel in row.channels)]
+        published = [("PUBLISH", channel, row.body) for channel in row.channels]
+        return [self._event_log.adding(row), *published]
 
     async def _rest(self) -> None:
         if self._rung:
@@ -267,17 +296,8 @@ def batches(rows: Sequence[OutboxRow]) -> list[list[OutboxRow]]:
     return cut
 
 
-def _check(replies: Sequence[Reply]) -> None:
-    """Raises the first error, except the one that says: this entry is in the log already."""
+def _checked_all(replies: Sequence[Reply]) -> Sequence[Reply]:
+    """The replies, where none is an error; raises the first one."""
     for reply in replies:
-        if not (isinstance(reply, ReplyError) and "equal or smaller" in reply.text):
-            checked(reply)
-
-
-def _event_id(body: bytes) -> str | None:
-    try:
-        found = json.loads(body)
-    except ValueError:
-        return None
-    event_id = found.get("eventId") if isinstance(found, dict) else None
-    return event_id if isinstance(event_id, str) else None
+        checked(reply)
+    return replies

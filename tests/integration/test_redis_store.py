@@ -111,3 +111,36 @@ class OutboxToRedisTests(TestCase):
         assert await publisher.drained(10)
         assert self.seqs() == list(range(1, 14))
         assert self.resets == [10]
+
+    async def test_somebody_else_writes_the_log(self) -> None:
+        """With a higher id put into the log while we are connected, every later event is in it, above, once."""
+        store, publisher, link = await self.opened()
+        await self.append(store, 10)
+        publisher.wake()
+        await until(lambda: link.connected, "connecting")
+        assert await publisher.drained(10)
+        self.redis.ask()("XADD", LOG, "500-0", "event", '{"seq":500}')
+        await self.append(store, 300)
+        publisher.wake()
+        assert await publisher.drained(10)
+        assert self.resets == [500]
+        assert self.seqs() == [*range(1, 11), *range(500, 801)]
+        numbers = [json.loads(fields[1]).get("number") for _, fields in self.redis.ask()("XRANGE", LOG, "501", "+")]
+        assert sorted(numbers) == sorted([n for start in (0, 100, 200) for n in range(start, start + 100)])
+
+    async def test_somebody_empties_the_log(self) -> None:
+        """With the log cut to nothing behind its id, later events are in it under their own numbers."""
+        store, publisher, link = await self.opened()
+        await self.append(store, 20)
+        publisher.wake()
+        await until(lambda: link.connected, "connecting")
+        assert await publisher.drained(10)
+        ask = self.redis.ask()
+        ask("XTRIM", LOG, "MAXLEN", 0)
+        ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        await until(lambda: not link.connected, "noticing")
+        await until(lambda: link.connected, "the return")
+        await self.append(store, 5)
+        publisher.wake()
+        assert await publisher.drained(10)
+        assert (self.seqs(), self.resets) == (list(range(21, 26)), [])
