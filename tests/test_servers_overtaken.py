@@ -122,6 +122,16 @@ class KillTests(PowerCase):
         self.assertIsNone(self.answer(kill)["exitCode"])
         self.assertEqual((self.world.status(), self.told()[-1]), ("stopped", "stopped"))
 
+    def test_waiting_line(self) -> None:
+        """A line that waits in the lane is cancelled by a kill like all else, not typed into the next run."""
+        self.made(Program(output="loading\n"), start=False)
+        self.power("start")
+        line = self.power("command", command="hello")
+        kill = self.power("kill")
+        self.world.run(5)
+        self.assertEqual(self.outcome(line), ("cancelled", "cancelled"))
+        self.assertEqual(self.outcome(kill), ("succeeded", None))
+
     def test_expired_kill(self) -> None:
         """A kill whose time is over ends nothing."""
         self.made()
@@ -153,8 +163,35 @@ class DeleteTests(PowerCase):
                 delete = self.power("delete")
                 self.world.run(20)
                 self.assertIn(self.outcome(create)[0], ("cancelled", "succeeded"))
-                self.assertIn(self.outcome(delete), [("succeeded", None), ("rejected", "server_not_found")])
+                self.assertEqual(self.outcome(delete), ("succeeded", None))
+                self.assertEqual(self.answer(delete), {})
                 self.assert_nothing_left()
+
+    def test_kill_at_each_moment_of_an_install(self) -> None:
+        """K05: a kill of a server that is being installed succeeds: the create is cancelled, nothing is left."""
+        install = {"image": "test/installer:1", "entrypoint": "sh", "script": "x", "timeout": 60}
+        self.world.engine.add_image("test/installer:1", Program(output="fetching\n", exit_after=20.0))
+        for step in range(12):
+            with self.subTest(step=step):
+                self.world.engine.faults.latency = lambda _: 0.2
+                create = self.world.create(blueprint={"install": install}, start=False)
+                self.world.run(step * 0.3)
+                kill = self.power("kill")
+                self.world.run(20)
+                self.assertEqual(self.outcome(create), ("cancelled", "cancelled"))
+                self.assertEqual(self.answer(kill), {"status": "stopped", "exitCode": None})
+                self.assert_nothing_left()
+
+    def test_waiting_create(self) -> None:
+        """A create that waits for a slot is cancelled by a delete, which succeeds; a second delete finds nothing."""
+        self.world.engine.faults.latency = lambda _: 5.0
+        for number in range(16):
+            self.world.create(f"srv_{number + 10}")
+        create, delete, again = self.world.create(), self.power("delete"), self.power("delete")
+        self.world.run(1)
+        self.assertEqual(self.outcome(create), ("cancelled", "cancelled"))
+        self.assertEqual(self.outcome(delete), ("succeeded", None))
+        self.assertEqual(self.outcome(again), ("rejected", "server_not_found"))
 
     def assert_nothing_left(self) -> None:
         world = self.world

@@ -64,8 +64,8 @@ class Arrivals:
 
     async def delete(self, request: DeleteServer, step: Step) -> dict[str, Json]:
         """Ends, removes and forgets. What could not be removed is told, and the record stays for another try."""
-        if step.begun and self._household.find(request.server_id) is None:
-            return {}  # the daemon died right after it was gone
+        if self._household.find(request.server_id) is None and (step.begun or step.overtook_arrival):
+            return {}  # the daemon died right after it was gone, or its create has taken it back
         server = self._household.get(request.server_id)
         await step.begin()
         server.rest()

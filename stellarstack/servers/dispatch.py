@@ -21,6 +21,7 @@ from stellarstack.core.requests import (
     RestartServer,
     StartServer,
     StopServer,
+    TypeLine,
     UpdateServer,
 )
 from stellarstack.errors import Cancelled, Expired, StellarError
@@ -32,7 +33,7 @@ Operation: TypeAlias = Callable[[Step], Awaitable[Mapping[str, Json]]]
 Operations: TypeAlias = Callable[[Command, Request], Operation]
 
 _OVERTAKES = (KillServer, DeleteServer)
-_YIELDS = (CreateServer, StartServer, StopServer, RestartServer, ReinstallServer, UpdateServer)
+_YIELDS = (CreateServer, StartServer, StopServer, RestartServer, ReinstallServer, UpdateServer, TypeLine)
 # What ends a start's wait for its ready check: a server that never says it is ready can be stopped at any moment.
 _ENDS_WAITS = (StopServer, RestartServer)
 # What takes a slot of `[limits] parallel_commands`. Ends do not: they must work while sixteen installs are under way.
@@ -140,6 +141,7 @@ class Dispatch:
             overtakes=isinstance(request, _OVERTAKES),
             ends_waits=isinstance(request, _ENDS_WAITS),
             heavy=isinstance(request, _HEAVY),
+            arrival=isinstance(request, CreateServer),
         )
 
     async def _settled(self, command: Command, began: float, outcome: Outcome) -> None:

@@ -22,6 +22,10 @@ class Step(Protocol):
     def begun(self) -> bool:
         """Whether it has done something, in this life of the daemon or in the one before."""
 
+    @property
+    def overtook_arrival(self) -> bool:
+        """Whether it ended a server.create, which has taken back what it had made."""
+
     async def begin(self) -> None:
         """Called right before the first effect: errors before it are refusals, after it failures."""
 
@@ -50,7 +54,8 @@ class Work:
     """One thing to do in a lane. Meets Step.
 
     `yields`: server.kill ends it or takes it away. `overtakes`: it is such a kill. `ends_waits`: a start before it that
-    only waits for its ready check does not wait on. `heavy`: it takes one of the node's slots.
+    only waits for its ready check does not wait on. `heavy`: it takes one of the node's slots. `arrival`: its server
+    may not be here before it.
     """
 
     name: str
@@ -62,6 +67,8 @@ class Work:
     overtakes: bool = False
     ends_waits: bool = False
     heavy: bool = True
+    arrival: bool = False
+    overtook_arrival: bool = False
     begun: bool = False
     on_wait: Callable[[], None] = _nobody
 
@@ -103,7 +110,7 @@ class Lane:
             return
         if work.overtakes and not self._late(work):
             work.expires_at = None  # its effect has begun
-            self._overtake()
+            self._overtake(work)
             self._waiting.insert(sum(1 for other in self._waiting if other.overtakes), work)
         elif len(self._waiting) >= self._limit:
             raise InvalidState(f"{len(self._waiting)} commands wait for this server already; try again later")
@@ -126,8 +133,10 @@ class Lane:
     def _ends_waits(self, work: Work) -> bool:
         return work.ends_waits and not self._late(work)
 
-    def _overtake(self) -> None:
+    def _overtake(self, by: Work) -> None:
         taken = [work for work in self._waiting if work.yields]
+        ended = [*taken, *([self._current] if self._current is not None and self._current.yields else [])]
+        by.overtook_arrival = any(work.arrival for work in ended)
         for work in taken:
             self._waiting.remove(work)
             self._tasks.spawn("cancelled work", self._settle(work, None, Cancelled(f"{work.name} was overtaken")))

@@ -95,6 +95,8 @@ class Operations:
                 self._household.refuse_while_draining()
                 return await stopping.restart(server, step, timeout)
             case KillServer(server_id):
+                if step.overtook_arrival and self._household.find(server_id) is None:
+                    return {"status": "stopped", "exitCode": None}  # its install was what there was to end
                 return await stopping.kill(self._household.get(server_id), step)
             case UpdateServer(server_id, config):
                 return await update(
