@@ -31,8 +31,11 @@ class Secret:
 
 
 def _key(default: Any = MISSING, *, low: float | None = None, high: float | None = None,
-         one_of: tuple[str, ...] = (), matches: str = "", bytes_min: int = 0) -> Any:  # fmt: skip
-    metadata = {"low": low, "high": high, "one_of": one_of, "matches": matches, "bytes_min": bytes_min}
+         one_of: tuple[str, ...] = (), matches: str = "", bytes_min: int = 0,
+         one_line: bool = False) -> Any:  # fmt: skip
+    metadata = {
+        "low": low, "high": high, "one_of": one_of, "matches": matches, "bytes_min": bytes_min, "one_line": one_line,
+    }  # fmt: skip
     if isinstance(default, dict | list):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -41,7 +44,7 @@ def _key(default: Any = MISSING, *, low: float | None = None, high: float | None
 @dataclass(frozen=True, slots=True)
 class NodeConfig:
     id: str | None = _key(None, matches=r"node_[A-Za-z0-9]+")
-    api_token: Secret | None = _key(None)
+    api_token: Secret | None = _key(None, one_line=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +172,7 @@ class ConsoleConfig:
 @dataclass(frozen=True, slots=True)
 class MetricsConfig:
     interval: float = _key(1.0, low=0.1, high=3600)
-    token: Secret | None = _key(None, bytes_min=32)
+    token: Secret | None = _key(None, bytes_min=32, one_line=True)
 
 
 @dataclass(frozen=True, slots=True)

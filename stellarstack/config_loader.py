@@ -5,16 +5,15 @@ from __future__ import annotations
 import re
 import tomllib
 import types
-from base64 import urlsafe_b64decode
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from difflib import get_close_matches
-from ipaddress import IPv4Network, ip_address
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
-from urllib.parse import urlsplit
 
 from stellarstack.config import Config, Secret
+from stellarstack.config_checks import check_together
 from stellarstack.core.redis_url import parse_redis_url
 from stellarstack.errors import ConfigError
 
@@ -44,7 +43,7 @@ def load_config(path: Path, environ: Mapping[str, str]) -> Config:
     places = _overlay(table, environ)
     config = _Reader(path, places).section(Config, table, ())
     _check_redis_url(config, _place(path, places, ("redis", "url")))
-    _check_together(config, path)
+    check_together(config, path)
     return config
 
 
@@ -61,7 +60,7 @@ def _parse(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{path}: found bytes that are no UTF-8 in line {line}, allowed is TOML in UTF-8") from None
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a plain ValueError: a number of thousands of digits
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(f"{path}: found no valid TOML: {reason}; allowed is TOML 1.0") from None
 
@@ -172,6 +171,8 @@ class _Reader:
             self._refuse(where, "a value that is no UTF-8", "a secret in UTF-8")
         if size < least:
             self._refuse(where, f"a secret of {size} bytes", f"{least} bytes or more")
+        if field.metadata["one_line"] and not value.isprintable():
+            self._refuse(where, "a control character in the secret", "one line of letters, digits and signs")
         return Secret(value)
 
     def _network(self, value: str, where: tuple[str, ...], allowed: str) -> IPv4Network:
@@ -227,67 +228,3 @@ def _check_redis_url(config: Config, place: str) -> None:
         parse_redis_url(config.redis.url.reveal(), require_tls=config.redis.require_tls)
     except ConfigError as error:
         raise ConfigError(f"{place}: [redis] url: {error}") from None
-
-
-def _check_together(config: Config, path: Path) -> None:
-    """What no single key shows: forms of URLs and keys, and keys that need one another."""
-
-    def refuse(section: str, key: str, found: str, allowed: str) -> NoReturn:
-        raise ConfigError(f"{path}: [{section}] {key}: found {found}, allowed is {allowed}")
-
-    _check_redis(config, refuse)
-    _check_auth(config, refuse)
-    tls = config.tls
-    if (tls.certificate is None) != (tls.key is None):
-        refuse("tls", "key" if tls.key is None else "certificate", "nothing", "both certificate and key, or neither")
-    if config.heartbeat.offline_after <= config.heartbeat.unhealthy_after:
-        found = f"{config.heartbeat.offline_after}"
-        refuse("heartbeat", "offline_after", found, f"more than unhealthy_after ({config.heartbeat.unhealthy_after})")
-    url = config.control_plane.url
-    if url is not None and not _good_panel_url(url):
-        refuse("control_plane", "url", "another URL", "https://HOST… (http:// for loopback), without user or password")
-
-
-def _check_redis(config: Config, refuse: Any) -> None:
-    if config.redis.embedded_port is not None and config.node.api_token is None:
-        refuse("redis", "embedded_port", "a port without a password", "a port together with [node] api_token")
-
-
-def _check_auth(config: Config, refuse: Any) -> None:
-    auth = config.auth
-    if auth.jwt_algorithm == "HS256" and auth.jwt_public_key is not None:
-        refuse("auth", "jwt_public_key", "a public key", "one only where jwt_algorithm is EdDSA, ES256 or RS256")
-    if auth.jwt_algorithm != "HS256" and auth.jwt_public_key is None:
-        refuse("auth", "jwt_public_key", "nothing", f"a public key in PEM, which {auth.jwt_algorithm} needs")
-    for name, entry in auth.command_keys.items():
-        text = entry.key.reveal()
-        try:
-            size = len(urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-        except ValueError:
-            size = 0
-        good = size == 32 if entry.algorithm == "ed25519" else size >= 32
-        if not good or not re.fullmatch(r"[A-Za-z0-9_-]+={0,2}", text):
-            need = "32 bytes" if entry.algorithm == "ed25519" else "32 bytes or more"
-            refuse(f"auth.command_keys.{name}", "key", f"a key of {size} bytes", f"base64url of {need}")
-    if auth.require_signed_commands and not auth.command_keys:
-        refuse(
-            "auth", "require_signed_commands", "true without a key", "true together with an [auth.command_keys.NAME]"
-        )
-
-
-def _good_panel_url(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError:
-        return False
-    if not parts.hostname or parts.username is not None or parts.password is not None:
-        return False
-    return parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(parts.hostname))
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

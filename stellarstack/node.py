@@ -30,6 +30,7 @@ from stellarstack.measuring import Measuring
 from stellarstack.memory import Memory
 from stellarstack.metrics.host import HostProbe
 from stellarstack.notify import ServiceNotifier
+from stellarstack.places import make_places, read_seccomp
 from stellarstack.servers.blueprints import BlueprintShelf
 from stellarstack.servers.create import Arrivals
 from stellarstack.servers.dispatch import Dispatch
@@ -44,7 +45,7 @@ from stellarstack.servers.subnets import SubnetPool
 from stellarstack.servers.surroundings import Surroundings
 from stellarstack.servers.threads import ReactorThreads
 from stellarstack.stages import Stage
-from stellarstack.statefolder import StateFolder, make_folder, remove_leftovers
+from stellarstack.statefolder import StateFolder
 from stellarstack.store.sqlite_store import SqliteStore
 from stellarstack.tasks import Tasks, within
 from stellarstack.telephone import Telephone
@@ -68,7 +69,8 @@ class Node:
         self._looked: Deferred[None] = Deferred()  # fires at the engine's first word, good or bad
         self._issues: list[tuple[str, str, str]] = []
         self.node_id = config.node.id or ""
-        self._make_folders()
+        make_places(config)
+        self._seccomp = read_seccomp(config.docker.seccomp_profile)
         self._notifier = ServiceNotifier(environ=os.environ, clock=reactor, pid=os.getpid())
         self._tls = TlsContexts(config.tls)
         self._lifecycle = NodeLifecycle(changed=self._state_changed)
@@ -94,14 +96,6 @@ class Node:
 
     # ------------------------------------------------------------------ what is made
 
-    def _make_folders(self) -> None:
-        config = self._config
-        make_folder(config.servers_path, 0o711, "[paths] servers")
-        for key, path in (("blueprints", config.blueprints_path), ("console", config.console_path)):
-            make_folder(path, 0o700, f"[paths] {key}")
-        make_folder(config.database_path.parent, 0o700, "[paths] database")
-        remove_leftovers([config.paths.state, config.console_path])
-
     def _make_gauges(self) -> None:
         self._measuring = Measuring(
             config=self._config, store=self._store, reactor=self._reactor, now=self._now, sample=self._sampled,
@@ -121,13 +115,12 @@ class Node:
             engine=self._engine, store=self._store, clock=reactor, now=self._now, tasks=self._tasks,
             after=config.docker.prune_after * HOUR, needed=lambda: images_of(self._household.all()),
         )  # fmt: skip
-        profile = config.docker.seccomp_profile
         self._around = Surroundings(
             node_id=self.node_id, engine=self._engine, store=self._store, bus=self._bus, consoles=self._consoles,
             gauges=self._sampler, fence=self._measuring.fence, subnets=subnets, docker=config.docker,
             servers_root=config.servers_path,
             state_root=config.paths.state, clock=reactor, now=self._now, tasks=self._tasks, threads=self._threads,
-            images=self._images, seccomp=profile.read_text() if profile is not None else None,
+            images=self._images, seccomp=self._seccomp,
         )  # fmt: skip
         shelf = BlueprintShelf(config.blueprints_path, self._threads)
         self._drain = Drain(

@@ -189,6 +189,7 @@ class RefusalTests(SynchronousTestCase):
             ("docker.stop_timeout", changed(docker={"image": "a", "stop_timeout": -1})),
             ("resources.memory", changed(resources={"memory": "much"})),
             ("resources.memory", changed(resources={"memory": 1.5})),
+            ("resources.memory: must be at least 6 MB", changed(resources={"memory": 5})),
             ("resources.cpu", changed(resources={"cpu": float("nan")})),
             ("resources.pids", changed(resources={"pids": True})),
             ("ports[0].container", changed(ports=[{"container": 70000}])),

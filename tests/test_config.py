@@ -124,7 +124,7 @@ class TestGoodFiles(ConfigCase):
 class TestRefusals(ConfigCase):
     """One line each, naming file, section, key, what was found and what is allowed."""
 
-    ROWS = (
+    ROWS: tuple[tuple[str | bytes, str], ...] = (
         ("[serverr]", "found the unknown section 'serverr', allowed is node, redis, .*did you mean server"),
         ("[server]\nprot = 1", r"\[server\]: found the unknown key 'prot', .*did you mean port"),
         ("[server]\nxyzzy = 1", r"\[server\]: found the unknown key 'xyzzy', allowed is host, port, allowed_origins$"),
@@ -138,6 +138,27 @@ class TestRefusals(ConfigCase):
         ('[server]\nhost = ""', r"\[server\] host: found an empty string, allowed is a string"),
         ('[server]\nallowed_origins = "x"', "allowed_origins: found a string, allowed is a list of strings"),
         ("[server]\nallowed_origins = [1]", "allowed_origins: found a list, allowed is a list of strings"),
+        *(
+            (
+                f"[server]\nallowed_origins = ['https://ok.example', '{entry}']",
+                r"\[server\] allowed_origins: found in entry 2",
+            )
+            for entry in (
+                "*",
+                "panel.example",
+                "https://a b",
+                "https://a.example/path",
+                "null",
+                "https://u@a",
+                "ftp://a",
+            )
+        ),
+        (
+            '[node]\napi_token = "strk_node_x\\n"',
+            r"\[node\] api_token: found a control character in the secret, allowed",
+        ),
+        ('[node]\napi_token = "strk_\\u001b[1m"', r"\[node\] api_token: found a control character"),
+        ("[server]\nport = " + "9" * 5000, "found no valid TOML: .*integer string conversion.*allowed is TOML 1.0"),
         ("[heartbeat]\ninterval = nan", r"\[heartbeat\] interval: found nan, allowed is a number from 0.1 to 3600"),
         ("[heartbeat]\ninterval = true", r"interval: found true or false, allowed is a number"),
         ("[heartbeat]\nunhealthy_after = 9", r"\[heartbeat\] offline_after: found 5, allowed is more than .*\(9\)"),

@@ -14,12 +14,12 @@ from twisted.web.iweb import IRequest
 
 from stellarstack.core.console_session import CloseCode
 from stellarstack.core.frames import Encoding
+from stellarstack.core.origin import parse_origin
 from stellarstack.errors import StellarError
 
 SCROLLBACK_MAX, SCROLLBACK = 1 << 20, 65536
 _NUMBER = re.compile(r"\d{1,18}", re.ASCII)
 _KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")
-_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 
 class Refused(StellarError):
@@ -159,23 +159,11 @@ def _origin_allowed(headers: Headers, *, secure: bool, allowed: Sequence[str]) -
     origins = headers.getRawHeaders("origin") or []
     if not origins:
         return True
-    origin = _origin(origins[0])
+    origin = parse_origin(origins[0])
     if len(origins) > 1 or origin is None:
         return False
-    own = _origin(f"{'https' if secure else 'http'}://{_one(headers, 'host')}")
-    return origin == own or origin in [_origin(other) for other in allowed]
-
-
-def _origin(text: str) -> tuple[str, str, int] | None:
-    """Scheme, host and port; None: no origin (as `null` is none)."""
-    try:
-        parts = urlsplit(text.strip())
-        port = parts.port
-    except ValueError:
-        return None
-    if not parts.hostname or parts.scheme not in _PORTS or parts.path not in ("", "/") or parts.username is not None:
-        return None
-    return parts.scheme, parts.hostname.lower(), port if port is not None else _PORTS[parts.scheme]
+    own = parse_origin(f"{'https' if secure else 'http'}://{_one(headers, 'host')}")
+    return origin == own or origin in [parse_origin(other) for other in allowed]
 
 
 def write_refusal(request: IRequest, refused: Refused) -> bytes:

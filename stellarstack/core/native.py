@@ -28,6 +28,7 @@ from stellarstack.core.messages import Json
 from stellarstack.core.patterns import BadPattern, compile_pattern
 from stellarstack.core.reading import Fields, kind_of
 from stellarstack.core.ready import TIMEOUT_DEFAULT, LinePattern, ReadyCheck, ReadyKind
+from stellarstack.core.resources import MEMORY_FLOOR_MB
 from stellarstack.core.rules import split_rules
 from stellarstack.core.stop import parse_stop
 from stellarstack.errors import BlueprintInvalid
@@ -154,8 +155,11 @@ def _limits(resources: Fields) -> Limits:
     def mb(key: str, low: int = 0) -> int | None:
         return resources.integer(key, None, low, _MB_MOST) if resources.has(key) else None
 
+    memory = mb("memory")
+    if memory and memory < MEMORY_FLOOR_MB:
+        raise resources.refuse("memory", f"must be at least {MEMORY_FLOOR_MB} MB (0: no limit), not {memory}")
     return Limits(
-        memory_mb=mb("memory"),
+        memory_mb=memory,
         swap_mb=mb("swap", -1),
         cpu=resources.number("cpu", None, 0, 4096) if resources.has("cpu") else None,
         disk_mb=mb("disk"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+# Docker makes no container with less.
+MEMORY_FLOOR_MB = 6
 # A runtime (a JVM, say) needs memory beside the heap that it is told to use: up to so many MB, so much more.
 MEMORY_STEPS: tuple[tuple[float, float], ...] = ((2048, 0.15), (4096, 0.10), (float("inf"), 0.05))
 _MB = 1 << 20

@@ -1,0 +1,86 @@
+"""What no single key of daemon.toml shows: forms of URLs, origins and keys, and keys that need one another."""
+
+from __future__ import annotations
+
+import re
+from base64 import urlsafe_b64decode
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
+
+from stellarstack.config import Config
+from stellarstack.core.origin import parse_origin
+from stellarstack.errors import ConfigError
+
+
+def check_together(config: Config, path: Path) -> None:
+    """Raises ConfigError, one line like those of the loader."""
+
+    def refuse(section: str, key: str, found: str, allowed: str) -> NoReturn:
+        raise ConfigError(f"{path}: [{section}] {key}: found {found}, allowed is {allowed}")
+
+    _check_redis(config, refuse)
+    _check_origins(config, refuse)
+    _check_auth(config, refuse)
+    tls = config.tls
+    if (tls.certificate is None) != (tls.key is None):
+        refuse("tls", "key" if tls.key is None else "certificate", "nothing", "both certificate and key, or neither")
+    if config.heartbeat.offline_after <= config.heartbeat.unhealthy_after:
+        found = f"{config.heartbeat.offline_after}"
+        refuse("heartbeat", "offline_after", found, f"more than unhealthy_after ({config.heartbeat.unhealthy_after})")
+    url = config.control_plane.url
+    if url is not None and not _good_panel_url(url):
+        refuse("control_plane", "url", "another URL", "https://HOST… (http:// for loopback), without user or password")
+
+
+def _check_redis(config: Config, refuse: Any) -> None:
+    if config.redis.embedded_port is not None and config.node.api_token is None:
+        refuse("redis", "embedded_port", "a port without a password", "a port together with [node] api_token")
+
+
+def _check_origins(config: Config, refuse: Any) -> None:
+    for number, origin in enumerate(config.server.allowed_origins, 1):
+        if parse_origin(origin) is None:
+            shown = f"in entry {number}: {origin!a:.80}"
+            refuse("server", "allowed_origins", shown, "https://HOST or https://HOST:PORT (or http://), one an entry")
+
+
+def _check_auth(config: Config, refuse: Any) -> None:
+    auth = config.auth
+    if auth.jwt_algorithm == "HS256" and auth.jwt_public_key is not None:
+        refuse("auth", "jwt_public_key", "a public key", "one only where jwt_algorithm is EdDSA, ES256 or RS256")
+    if auth.jwt_algorithm != "HS256" and auth.jwt_public_key is None:
+        refuse("auth", "jwt_public_key", "nothing", f"a public key in PEM, which {auth.jwt_algorithm} needs")
+    for name, entry in auth.command_keys.items():
+        text = entry.key.reveal()
+        try:
+            size = len(urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+        except ValueError:
+            size = 0
+        good = size == 32 if entry.algorithm == "ed25519" else size >= 32
+        if not good or not re.fullmatch(r"[A-Za-z0-9_-]+={0,2}", text):
+            need = "32 bytes" if entry.algorithm == "ed25519" else "32 bytes or more"
+            refuse(f"auth.command_keys.{name}", "key", f"a key of {size} bytes", f"base64url of {need}")
+    if auth.require_signed_commands and not auth.command_keys:
+        refuse(
+            "auth", "require_signed_commands", "true without a key", "true together with an [auth.command_keys.NAME]"
+        )
+
+
+def _good_panel_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return False
+    if not parts.hostname or parts.username is not None or parts.password is not None:
+        return False
+    return parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(parts.hostname))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
