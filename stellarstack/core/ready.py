@@ -10,6 +10,7 @@ from stellarstack.core.patterns import BadPattern, Searcher, compile_pattern
 
 LINE_MOST = 65536
 TIMEOUT_DEFAULT = 300.0
+PATTERN_LIVES = 3  # lines that may make a pattern run out of steps before it is given up
 
 
 class ReadyKind(Enum):
@@ -67,5 +68,5 @@ class ReadyMatcher:
 def _test(pattern: LinePattern) -> Callable[[str], bool]:
     if not pattern.regex:
         return lambda line: pattern.text in line
-    searcher: Searcher = compile_pattern(pattern.text)
+    searcher: Searcher = compile_pattern(pattern.text, lives=PATTERN_LIVES)
     return lambda line: bool(searcher.search(line))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from stellarstack.core.blueprint import Replacement
 from stellarstack.core.messages import Json
-from stellarstack.core.patterns import BadPattern, compile_pattern
+from stellarstack.core.patterns import BadPattern, compile_re2
 from stellarstack.core.placeholders import expand
 from stellarstack.errors import BlueprintInvalid
 
@@ -111,8 +111,7 @@ def number_of(text: str) -> Json:
 
 def _searcher(if_value: str) -> re.Pattern[str]:
     try:
-        # Both engines answer what a compiled pattern of the standard library answers.
-        return compile_pattern(if_value.removeprefix(REGEX))  # type: ignore[return-value]
+        return compile_re2(if_value.removeprefix(REGEX))
     except BadPattern as error:
         raise BlueprintInvalid(f"{if_value!r:.80} {error}") from error
 
