@@ -113,9 +113,14 @@ class ConsolePeer:
         self.say(ws.RejectConnection(status_code=status, headers=headers, has_body=True))
         self.say(ws.RejectData(data=raw))
 
-    def ready(self, start: int = 0, status: str = "running", can_write: bool = True) -> None:
+    def ready(
+        self, start: int = 0, status: str = "running", can_write: bool = True, end: int | None = None,
+        expires_at: float | None = None,
+    ) -> None:  # fmt: skip
         self.accept()
-        self.frame(type="ready", serverId="s", status=status, canWrite=can_write, end=start, **{"from": start})
+        told = {"serverId": "s", "status": status, "canWrite": can_write, "from": start}
+        ends = {} if expires_at is None else {"expiresAt": expires_at}
+        self.frame(type="ready", end=start if end is None else end, **told, **ends)
 
     def frame(self, **fields: Any) -> None:
         self.say(ws.TextMessage(json.dumps(fields)))

@@ -63,6 +63,9 @@ class TestOpen(SynchronousTestCase):
                 return {"token": "strk_console_x", "expiresAt": 1}
 
         class Terminal:
+            def __init__(self, *, watching: bool) -> None:
+                asked.append(watching)
+
             def __enter__(self) -> Terminal:
                 return self
 
@@ -83,8 +86,9 @@ class TestOpen(SynchronousTestCase):
         for words, permissions in ((["--read-only"], READ), ([], WRITE)):
             asked.clear()
             self.assertEqual(open_console(parser().parse_args(["console", "s", *words]), Config(), control), 0)
-            self.assertEqual(asked[0], ("/v1/tokens", {"serverId": "s", "permissions": permissions}))
-            self.assertEqual(asked[1:], ["strk_console_x", "ws://127.0.0.1:8080/console/s"])
+            self.assertEqual(asked[0], permissions == READ)
+            self.assertEqual(asked[1], ("/v1/tokens", {"serverId": "s", "permissions": permissions}))
+            self.assertEqual(asked[2:], ["strk_console_x", "ws://127.0.0.1:8080/console/s"])
 
     def test_nobody_there(self) -> None:
         """An address that nobody listens on is told as such."""

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import pty
 import select
-import signal
-import termios
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,7 +13,6 @@ from wsproto import events as ws
 from stellarstack.ctl import console as console_module
 from stellarstack.ctl.console import Console
 from stellarstack.ctl.control import Refused
-from stellarstack.ctl.terminal import Terminal
 from stellarstack.ctl.websocket import Address, ConnectionLost, ConsoleRefused, ConsoleSocket
 from tests.ctl_fakes import ConsolePeer
 
@@ -35,14 +31,16 @@ class FakeScreen:
         self._typing = list(typing)
         self.dimensions: tuple[int, int] | None = (100, 40)
         self.resized = False
+        self.keys_left_alone = 0
 
     def size(self) -> tuple[int, int] | None:
         return self.dimensions
 
-    def wait(self, others: list[Any], seconds: float) -> tuple[list[Any], bytes, bool]:
+    def wait(self, others: list[Any], seconds: float, *, keys: bool) -> tuple[list[Any], bytes, bool]:
         ready, _, _ = select.select(others, [], [], min(max(seconds, 0), 0.01))
         typed = b""
-        if self._typing and self._typing[0][0] in self.shown + "\n".join(self.said).encode():
+        self.keys_left_alone += not keys
+        if keys and self._typing and self._typing[0][0] in self.shown + "\n".join(self.said).encode():
             typed = self._typing.pop(0)[1]
         resized, self.resized = self.resized, False
         return ready, typed, resized
@@ -52,6 +50,9 @@ class FakeScreen:
 
     def say(self, text: str) -> None:
         self.said.append(text)
+
+    def warn(self, text: str) -> None:
+        self.said.append(f"! {text}")
 
 
 class Dialled:
@@ -115,7 +116,7 @@ class TestConsole(ConsoleCase):
         screen = FakeScreen((b"prompt>", b"say hi\r"), (b"hi", b"bye\x1dnot this"))
         dialled = self.play(screen, script)
         self.assertEqual(screen.shown, b"\x1b[1mprompt>\xffhi")
-        self.assertEqual(screen.said, ["s is running"])
+        self.assertEqual(screen.said, ["s is running; Ctrl-] leaves"])
         self.assertEqual(dialled.paths, ["/console/s"])
         request = dialled.peers[0].request
         assert request is not None
@@ -147,7 +148,9 @@ class TestConsole(ConsoleCase):
             peer.until_closed()
             self.assertEqual([kind for kind in peer.received if not isinstance(kind, ws.CloseConnection)], [])
 
-        self.play(FakeScreen((b"one", b"rm -rf"), (b"two", b"\x03")), script, read_only=True)
+        screen = FakeScreen((b"one", b"rm -rf"), (b"two", b"\x03"))
+        self.play(screen, script, read_only=True)
+        self.assertEqual(screen.said, ["s is running; read-only, Ctrl-C leaves"])
 
     def test_token_says_read_only(self) -> None:
         """Where the daemon says that nothing may be typed, the operator is told and nothing is sent."""
@@ -159,7 +162,7 @@ class TestConsole(ConsoleCase):
 
         screen = FakeScreen((b"read-only", b"x\x1d"))
         self.play(screen, script)
-        self.assertIn("this console is read-only", screen.said)
+        self.assertEqual(screen.said, ["s is running; read-only, Ctrl-C leaves"])
 
     def test_told(self) -> None:
         """Status, gaps and errors are told; a token that ends is renewed on the same connection."""
@@ -182,10 +185,8 @@ class TestConsole(ConsoleCase):
 
         screen = FakeScreen((b"end", b"\x1d"))
         self.play(screen, script)
-        expected = ["s is running", "s is stopping; Ctrl-] leaves", "500 bytes not shown here"]
-        self.assertEqual([text.replace("; Ctrl-] leaves", "") for text in screen.said[:3]],
-                         [text.replace("; Ctrl-] leaves", "") for text in expected])  # fmt: skip
-        self.assertEqual(screen.said[3:], ["some output not shown here", "slower, please"])
+        told = ["s is running; Ctrl-] leaves", "s is stopping", "! 500 bytes not shown here"]
+        self.assertEqual(screen.said, [*told, "! some output not shown here", "slower, please"])
 
     def test_piped_input_ends(self) -> None:
         """What is piped in is typed, and its end leaves after a moment."""
@@ -201,6 +202,65 @@ class TestConsole(ConsoleCase):
         screen = FakeScreen((b"running", b"say hi\r"), interactive=False)
         self.play(screen, script)
 
+    def test_greets_below_the_past(self) -> None:
+        """Which server it is and how to leave is said after the scrollback, where it can be seen."""
+
+        def script(peer: ConsolePeer) -> None:
+            peer.ready(start=10, end=16)
+            peer.output(b"old")
+            peer.frame(type="status", status="stopping")
+            peer.output(b"er.")
+            peer.until_received({"type": "resize", "cols": 100, "rows": 40})
+            peer.output(b"end")
+            peer.until_closed()
+
+        screen = FakeScreen((b"end", b"\x1d"))
+        seen: list[bytes] = []
+        say = screen.say
+
+        def said(text: str) -> None:
+            seen.append(screen.shown)
+            say(text)
+
+        self.patch(screen, "say", said)
+        self.play(screen, script)
+        self.assertEqual((seen[0], screen.said), (b"older.", ["s is stopping; Ctrl-] leaves"]))
+
+    def test_once(self) -> None:
+        """What only prints the past leaves at its end and shows no byte more; a gap over the end is an end, too."""
+
+        def past(peer: ConsolePeer) -> None:
+            peer.ready(start=10, end=14)
+            peer.output(b"past and present")
+            peer.until_closed()
+
+        def gap(peer: ConsolePeer) -> None:
+            peer.ready(start=10, end=14)
+            peer.frame(type="gap", to=20, **{"from": 10})
+            peer.until_closed()
+
+        for script, shown in ((past, b"past"), (gap, b""), (lambda peer: peer.ready(start=3, end=3), b"")):
+            screen = FakeScreen()
+            self.play(screen, script, once=True, greet=False)
+            self.assertEqual(screen.shown, shown)
+
+    def test_long_paste(self) -> None:
+        """A long paste goes out no faster than the daemon takes it, in order and whole."""
+        self.patch(console_module, "TYPED_A_SECOND", 100_000)
+
+        def script(peer: ConsolePeer) -> None:
+            peer.ready()
+            peer.until(lambda: sum(len(part) for part in peer.received if isinstance(part, bytes)) >= 12_000)
+            typed = b"".join(part for part in peer.received if isinstance(part, bytes))
+            self.assertEqual(typed, b"a" * 4000 + b"b" * 4000 + b"c" * 4000)
+            peer.output(b"end")
+            peer.until_closed()
+
+        pieces = [(b"", letter * 4000) for letter in (b"a", b"b", b"c")]
+        screen = FakeScreen(*pieces, (b"end", b"\x1d"))
+        self.play(screen, script)
+        self.assertGreaterEqual(screen.keys_left_alone, 3)
+
     def test_pings(self) -> None:
         """A quiet console is pinged."""
         self.patch(console_module, "PING_EVERY", 0.02)
@@ -213,6 +273,49 @@ class TestConsole(ConsoleCase):
 
         screen = FakeScreen((b"end", b"\x1d"))
         self.play(screen, script)
+
+
+class TestRenewal(ConsoleCase):
+    """A token that ends."""
+
+    def test_before_its_end(self) -> None:
+        """Without the daemon's word, too, a new token is sent in time; what it answers sets the next time."""
+        self.patch(console_module, "RENEW_SOONEST", 0.01)
+
+        def script(peer: ConsolePeer) -> None:
+            peer.ready(expires_at=time.time() + 0.1)
+            peer.until_received({"type": "auth", "token": "strk_console_2"})
+            peer.frame(type="auth.ok", expiresAt=time.time() + 0.1)
+            peer.until_received({"type": "auth", "token": "strk_console_3"})
+            peer.frame(type="auth.ok", expiresAt=time.time() + 3600)
+            peer.output(b"end")
+            peer.until_closed()
+
+        self.play(FakeScreen((b"end", b"\x1d")), script)
+        self.assertEqual(self.minted, 3)
+
+    def test_none_to_be_had(self) -> None:
+        """Where no token can be had at the moment the session goes on, and it is tried again."""
+        self.patch(console_module, "RENEW_AGAIN", 0.01)
+        answers: Iterator[str | Exception] = iter(["t", Refused("busy"), Refused("busy"), "renewed"])
+
+        def mint() -> str:
+            answer = next(answers)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        def script(peer: ConsolePeer) -> None:
+            peer.ready()
+            peer.frame(type="token.expiring", expiresIn=60)
+            peer.until_received({"type": "auth", "token": "renewed"})
+            peer.frame(type="auth.ok", expiresAt=time.time() + 3600)
+            peer.output(b"end")
+            peer.until_closed()
+
+        screen = FakeScreen((b"end", b"\x1d"))
+        self.play(screen, script, mint=mint)
+        self.assertEqual(screen.said, ["s is running; Ctrl-] leaves"])
 
 
 class TestReconnect(ConsoleCase):
@@ -236,7 +339,44 @@ class TestReconnect(ConsoleCase):
         self.assertEqual(dialled.paths, ["/console/s", *["/console/s?since=1010"] * 3])
         self.assertEqual(dialled.tokens[-1], "strk_console_4")
         self.assertEqual(screen.shown, b"0123456789end")
-        self.assertEqual(len([text for text in screen.said if "trying again" in text]), 1)
+        told = ["the daemon closed the connection; trying again; Ctrl-] leaves", "connected again"]
+        self.assertEqual(screen.said, ["s is running; Ctrl-] leaves", *told])
+
+    def test_a_new_server(self) -> None:
+        """Offsets that begin anew mean another server: told, and its console is shown from where it is."""
+
+        def first(peer: ConsolePeer) -> None:
+            peer.ready(start=1000)
+
+        def second(peer: ConsolePeer) -> None:
+            peer.refuse(400, {"error": {"code": "invalid_request", "message": "since lies above the end"}})
+
+        def third(peer: ConsolePeer) -> None:
+            peer.ready(start=3)
+            peer.output(b"end")
+            peer.until_closed()
+
+        screen = FakeScreen((b"end", b"\x1d"))
+        dialled = self.play(screen, first, second, third)
+        self.assertEqual(dialled.paths, ["/console/s", "/console/s?since=1000", "/console/s"])
+        self.assertIn("! the console has begun anew; what it had before is gone", screen.said)
+        error = self.assertRaises(ConsoleRefused, self.play, FakeScreen(), second, since=5)
+        self.assertEqual(error.answer, "invalid_request")
+
+    def test_stalled(self) -> None:
+        """A connection that took nothing, of a laptop asleep, is closed with 1008 and resumed."""
+
+        def first(peer: ConsolePeer) -> None:
+            peer.ready(start=7)
+            peer.close(1008)
+            peer.until_closed()
+
+        def second(peer: ConsolePeer) -> None:
+            peer.ready(start=7)
+            peer.output(b"end")
+            peer.until_closed()
+
+        self.assertEqual(self.play(FakeScreen((b"end", b"\x1d")), first, second).paths[1], "/console/s?since=7")
 
     def test_after_a_gap(self) -> None:
         """The offset goes on at the end of a gap."""
@@ -315,84 +455,3 @@ class TestReconnect(ConsoleCase):
 
         screen = FakeScreen((b"fallen silent", b"\x1d"))
         self.play(screen, script, *[ConnectionLost("no")] * 50)
-
-
-class TestTerminal(SynchronousTestCase):
-    """The operator's own terminal."""
-
-    def setUp(self) -> None:
-        self.far, self.near = pty.openpty()
-        self.addCleanup(os.close, self.far)
-        self.addCleanup(os.close, self.near)
-        self.before = termios.tcgetattr(self.near)
-
-    def terminal(self) -> Terminal:
-        return Terminal(keys=self.near, screen=self.near)
-
-    def shown(self) -> bytes:
-        """All up to the last thing that a terminal writes when it ends."""
-        found = b""
-        while b"\x1b[?2004l" not in found:
-            found += os.read(self.far, 4096)
-        return found
-
-    def test_raw_and_back(self) -> None:
-        """Inside, keys come unread by the line discipline; outside, the modes are as before, also after an error."""
-        with self.terminal() as terminal:
-            self.assertTrue(terminal.interactive)
-            self.assertFalse(termios.tcgetattr(self.near)[3] & (termios.ICANON | termios.ECHO | termios.ISIG))
-            os.write(self.far, b"\x03\x1d")
-            self.assertEqual(terminal.wait([], 5)[1], b"\x03\x1d")
-        self.assertEqual(termios.tcgetattr(self.near), self.before)
-        with self.assertRaises(ZeroDivisionError), self.terminal():
-            raise ZeroDivisionError
-        self.assertEqual(termios.tcgetattr(self.near), self.before)
-
-    def test_signals(self) -> None:
-        """SIGTERM ends it with the tty restored; SIGWINCH wakes it; the signals' former meaning comes back."""
-        former = signal.getsignal(signal.SIGTERM)
-        with self.assertRaises(SystemExit) as caught, self.terminal():
-            os.kill(os.getpid(), signal.SIGTERM)
-        self.assertEqual(caught.exception.code, 128 + signal.SIGTERM)
-        self.assertEqual(termios.tcgetattr(self.near), self.before)
-        self.assertEqual(signal.getsignal(signal.SIGTERM), former)
-        with self.terminal() as terminal:
-            os.kill(os.getpid(), signal.SIGWINCH)
-            self.assertEqual(terminal.wait([], 5), ([], b"", True))
-            self.assertEqual(terminal.wait([], 0), ([], b"", False))
-
-    def test_size(self) -> None:
-        """The window's size is kept within what the protocol allows."""
-        termios.tcsetwinsize(self.near, (24, 80))
-        self.assertEqual(self.terminal().size(), (80, 24))
-        termios.tcsetwinsize(self.near, (0, 5000))
-        self.assertEqual(self.terminal().size(), (1000, 1))
-
-    def test_leaves_a_calm_screen(self) -> None:
-        """A full-screen game's alternate screen, colours and mouse reports end with the console."""
-        with self.terminal() as terminal:
-            terminal.show(b"\x1b[?10")
-            terminal.show(b"49hgame")
-        shown = self.shown()
-        self.assertTrue(shown.startswith(b"\x1b[?1049hgame\x1b[?1049l"))
-        self.assertIn(b"\x1b[?25h", shown)
-        with self.terminal() as terminal:
-            terminal.show(b"plain")
-        self.assertNotIn(b"1049", self.shown())
-
-    def test_piped(self) -> None:
-        """From a pipe Enter is made of each newline, and its end is seen."""
-        reader, writer = os.pipe()
-        self.addCleanup(os.close, reader)
-        with Terminal(keys=reader, screen=self.near) as terminal:
-            self.assertFalse(terminal.interactive)
-            os.write(writer, b"say hi\n")
-            self.assertEqual(terminal.wait([], 5)[1], b"say hi\r")
-            os.close(writer)
-            self.assertEqual(terminal.wait([], 5)[1], b"")
-            self.assertTrue(terminal.keys_ended)
-
-    def test_address(self) -> None:
-        """An IPv6 address stands in brackets."""
-        self.assertEqual(Address("::1", 80).url("/console"), "ws://[::1]:80/console")
-        self.assertEqual(ADDRESS.url(""), "ws://127.0.0.1:8080")

@@ -38,6 +38,8 @@ def parser() -> argparse.ArgumentParser:
     words = root.add_subparsers(dest="word", metavar="COMMAND", required=True)
     _server(words.add_parser("server", help="create, start, stop, restart, kill, delete and list servers"), common)
     _console(words.add_parser("console", parents=[common], help="a live terminal on a server; Ctrl-] leaves"))
+    _logs(words.add_parser("logs", parents=[common], help="a console's newest lines; -f follows"))
+    _sessions(words, common)
     _token(words.add_parser("token", help="console tokens"), common)
     events = words.add_parser("events", parents=[common], help="what happens on the node")
     events.add_argument("-f", "--follow", action="store_true", help="go on with new events until Ctrl-C")
@@ -111,9 +113,36 @@ def _server(server: argparse.ArgumentParser, common: argparse.ArgumentParser) ->
 
 def _console(console: argparse.ArgumentParser) -> None:
     console.add_argument("server")
-    console.add_argument("--read-only", action="store_true", help="watch, type nothing")
-    console.add_argument("--since", type=_whole(0, 2**63), metavar="BYTE", help="begin at this offset of the output")
+    console.add_argument("--read-only", action="store_true", help="watch, type nothing; Ctrl-C leaves")
+    _place(console)
+    console.add_argument("--record", type=Path, metavar="FILE.cast", help="write what is shown as asciinema v2")
+    console.add_argument("--force", action="store_true", help="replace the file of --record")
+
+
+def _logs(logs: argparse.ArgumentParser) -> None:
+    logs.add_argument("server")
+    logs.add_argument("-f", "--follow", action="store_true", help="go on with what comes until Ctrl-C")
+    logs.add_argument("-n", "--lines", type=_whole(0, 1_000_000), default=100, help="the last so many (100)")
+    _place(logs)
+    look = logs.add_mutually_exclusive_group()
+    look.add_argument("--plain", action="store_true", help="no colours, in a terminal either")
+    look.add_argument("--color", action="store_true", help="colours, into a file too")
+
+
+def _place(console: argparse.ArgumentParser) -> None:
+    console.add_argument(
+        "--since", type=_whole(0, 2**53), metavar="BYTE", help="begin at this offset of the output; 0: all that is kept"
+    )
     console.add_argument("--url", metavar="ws://HOST:PORT", help="where the console listens (the config's [server])")
+
+
+def _sessions(words: Any, common: argparse.ArgumentParser) -> None:
+    sessions = words.add_parser("sessions", parents=[common], help="who watches and types")
+    sessions.add_argument("server", nargs="?", help="of this server only")
+    revoke = words.add_parser("revoke", parents=[common], help="end console sessions and the tokens behind them")
+    revoke.add_argument("--jti", metavar="ID", help="of this token")
+    revoke.add_argument("--user", metavar="ID", help="of this user")
+    revoke.add_argument("--server", metavar="ID", help="of this server; several together: only what fits all")
 
 
 def _token(token: argparse.ArgumentParser, common: argparse.ArgumentParser) -> None:

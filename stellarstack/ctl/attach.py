@@ -1,38 +1,83 @@
-"""Finds where a server's console is, mints its tokens, and opens it on the operator's terminal."""
+"""Finds where a server's console is, mints its tokens, and opens it on the operator's terminal or as lines."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import platform
 import ssl
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, TextIO
 from urllib.parse import urlsplit
 
 from stellarstack.config import Config
 from stellarstack.ctl.arguments import Usage
 from stellarstack.ctl.console import READ, WRITE, Console
 from stellarstack.ctl.control import ControlSocket, Refused
+from stellarstack.ctl.logs import LogLines, LogScreen, newest_lines
+from stellarstack.ctl.recording import RecordedScreen, Recording
+from stellarstack.ctl.screen import Screen
 from stellarstack.ctl.terminal import Terminal
-from stellarstack.ctl.websocket import Address
+from stellarstack.ctl.websocket import Address, ConsoleSocket
 
 
 def open_console(options: argparse.Namespace, config: Config, control: ControlSocket) -> int:
     """Until the operator leaves. Answers the exit status."""
-
-    def mint() -> str:
-        asked = {"serverId": options.server, "permissions": READ if options.read_only else WRITE}
-        return str(control.post("/v1/tokens", asked)["token"])
-
-    with Terminal() as terminal:
+    with contextlib.ExitStack() as opened:
+        terminal = Terminal(watching=options.read_only)
+        screen: Screen = terminal
+        if options.record is not None:
+            title = f"{options.server} on {platform.node()}"
+            recording = Recording.begin(options.record, size=terminal.size(), title=title, force=options.force)
+            opened.callback(recording.close)
+            screen = RecordedScreen(terminal, recording)
+        opened.enter_context(terminal)
         Console(
             server_id=options.server,
             address=lambda: console_address(options.url, config),
-            mint=mint,
-            screen=terminal,
+            mint=minting(control, options.server, READ if options.read_only else WRITE),
+            screen=screen,
             read_only=options.read_only,
             since=options.since,
         ).run()
     return 0
+
+
+def open_logs(options: argparse.Namespace, config: Config, control: ControlSocket, out: TextIO, err: TextIO) -> int:
+    """The console's newest lines, and with `--follow` what comes. Answers the exit status."""
+    mint = minting(control, options.server, READ)
+
+    def address() -> Address:
+        return console_address(options.url, config)
+
+    lines = LogLines(out, colours=(options.color or out.isatty()) and not options.plain)
+    since = options.since
+    try:
+        if since is None:
+            with closing(ConsoleSocket.open(address(), f"/console/{options.server}?scrollback=0", mint())) as socket:
+                newest, since = newest_lines(socket, options.lines)
+            lines.feed(newest)
+        if options.since is not None or options.follow:
+            Console(
+                server_id=options.server, address=address, mint=mint, screen=LogScreen(lines, err), read_only=True,
+                since=since, once=not options.follow, greet=False, dial=ConsoleSocket.open,
+            ).run()  # fmt: skip
+        lines.end()
+    except BrokenPipeError:
+        lines.give_up()
+    return 0
+
+
+def minting(control: ControlSocket, server_id: str, permissions: Sequence[str]) -> Callable[[], str]:
+    """Makes tokens for one server through the control socket. They raise Refused."""
+
+    def mint() -> str:
+        asked = {"serverId": server_id, "permissions": list(permissions)}
+        return str(control.post("/v1/tokens", asked)["token"])
+
+    return mint
 
 
 def console_address(url: str | None, config: Config) -> Address:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -13,7 +14,7 @@ from stellarstack.config import Config
 from stellarstack.config_loader import load_config
 from stellarstack.core.messages import Json
 from stellarstack.core.redis_acl import redis_acl
-from stellarstack.ctl import arguments, output
+from stellarstack.ctl import arguments, output, sessions
 from stellarstack.ctl.control import ControlSocket, Refused
 from stellarstack.ctl.node import ControlNode, Node, envelope
 from stellarstack.errors import ConfigError, StellarError
@@ -94,6 +95,26 @@ class Control:
         from stellarstack.ctl.attach import open_console
 
         return open_console(self._options, self._optional_config(), self._control())
+
+    def _logs(self) -> int:
+        from stellarstack.ctl.attach import open_logs
+
+        return open_logs(self._options, self._optional_config(), self._control(), self._out, self._err)
+
+    def _sessions(self) -> int:
+        rows = sessions.rows_of(self._control().get("/v1/sessions"), self._options.server)
+        if self._options.json:
+            output.as_json(rows, self._out)
+        else:
+            self._out.write(sessions.table(rows, time.time()))
+        return 0
+
+    def _revoke(self) -> int:
+        wanted = {"jti": self._options.jti, "userId": self._options.user, "serverId": self._options.server}
+        payload = {key: value for key, value in wanted.items() if value is not None}
+        if not payload:
+            raise arguments.Usage("name at least one of --jti, --user and --server")
+        return self._command("console.revoke", payload)
 
     def _token_mint(self) -> int:
         asked: dict[str, Any] = {"serverId": self._options.server}

@@ -209,8 +209,8 @@ def _refused(status: int, body: bytes) -> StellarError:
     return ConsoleRefused(f"{code}: {message}", code)
 
 
+# 1008 is not among them: it is also for a connection that took nothing for a while, as one does while we sleep
 _CLOSES = {
-    1008: "the daemon closed the console: too many bad or too fast frames",
     4401: "unauthorized: the token was refused",
     4403: "forbidden: the token does not allow this",
     4404: "server_not_found: the server is gone",
@@ -219,5 +219,5 @@ _CLOSES = {
 
 def _closed(code: int, reason: str) -> StellarError:
     if code in _CLOSES:
-        return ConsoleRefused(_CLOSES[code], str(code))
+        return ConsoleRefused("forbidden: revoked" if reason == "revoked" else _CLOSES[code], str(code))
     return ConnectionLost(f"closed by the daemon ({code}{': ' + reason if reason else ''})")
