@@ -43,11 +43,12 @@ def makeService(options: usage.Options) -> IService:
         observer = log_observer(config.logging, _log_of_twistd(options))
         folder = StateFolder.take(config.paths.state)
         node = Node(config, folder, reactor)
+        node.probe()
     except StateFolderTaken as error:
         raise _refuse(error, EXIT_TAKEN) from None
     except ConfigError as error:
         raise _refuse(error, EXIT_CONFIG) from None
-    return Daemon(node, observer, reactor)
+    return Daemon(node, observer, reactor, config.limits.stop_deadline)
 
 
 def _log_of_twistd(options: usage.Options) -> Path | None:
@@ -69,8 +70,8 @@ class Daemon(StagedService):
 
     _log = Logger()
 
-    def __init__(self, node: Node, observer: ILogObserver, reactor: Any) -> None:
-        super().__init__(reactor, node.begun, self._failed)
+    def __init__(self, node: Node, observer: ILogObserver, reactor: Any, stop_deadline: float) -> None:
+        super().__init__(reactor, node.begun, self._failed, stop_deadline)
         self._node = node
         self._observer = observer
         self._reactor = reactor
@@ -101,7 +102,16 @@ class Daemon(StagedService):
 
     def _failed(self, error: StellarError) -> None:
         """A stage could not begin: ends what had begun, then the process."""
-        status = EXIT_CONFIG if isinstance(error, ConfigError) else EXIT_BUG
-        sys.stderr.write(f"stellarstack: {' '.join(str(error).split())}\n")
-        self._reactor.addSystemEventTrigger("after", "shutdown", os._exit, status)
+        self._log.critical("the daemon cannot start: {reason}", reason=str(error))
+        self._reactor.addSystemEventTrigger("after", "shutdown", _end, error)
         self._stop()
+
+
+def _end(error: StellarError) -> None:
+    """Ends the process after all else was logged, so that the reason is the last line on the terminal."""
+    if sys.__stdout__ is not None:
+        sys.__stdout__.flush()
+    if sys.__stderr__ is not None:  # twistd has put its log in the place of sys.stderr
+        sys.__stderr__.write(f"stellarstack: {' '.join(str(error).split())}\n")
+        sys.__stderr__.flush()
+    os._exit(EXIT_CONFIG if isinstance(error, ConfigError) else EXIT_BUG)

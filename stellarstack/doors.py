@@ -100,6 +100,11 @@ class Doors:
             closed = self._endpoint.revoke(jti=request.jti, user_id=request.user_id, server_id=request.server_id)
         return closed
 
+    def probe(self) -> None:
+        """Tells before anything starts, and before twistd leaves the terminal, what `open` would stumble over."""
+        self._control.probe()
+        self._http.probe()
+
     async def open(self) -> None:
         """ConfigError: the port or the control socket's path cannot be had."""
         self._endpoint.start()

@@ -205,7 +205,10 @@ class Node:
     # ------------------------------------------------------------------ how it begins and ends
 
     def stages(self) -> list[Stage]:
-        """In the order of the start; the stop goes the other way round. Without a node id nothing speaks for it."""
+        """In the order of the start; the stop goes the other way round. Without a node id nothing speaks for it.
+
+        The heartbeat comes last: a start that breaks off says nothing of the node.
+        """
         stages = [
             Stage("state", self._nothing, self._release),
             Stage("store", self._open_store, self._store.close, patience=3.0),
@@ -222,9 +225,13 @@ class Node:
             Stage("redis", self._start_redis, self._link.stop, patience=3.0),
             Stage("outbox", self._nothing, self._drain_outbox, patience=self._config.limits.stop_deadline),
             Stage("detach", self._nothing, self._detach, patience=4.0),
-            Stage("heartbeat", self._start_heartbeat, self._stop_heartbeat),
             Stage("doors", self._doors.open, self._doors.close),
+            Stage("heartbeat", self._start_heartbeat, self._stop_heartbeat),
         ]
+
+    def probe(self) -> None:
+        """ConfigError: a door cannot be opened, as its port is taken. Nothing has started yet."""
+        self._doors.probe()
 
     def sign(self) -> None:
         """The process is the one that stays (after twistd's fork)."""
@@ -305,7 +312,7 @@ class Node:
         self._link.start()
 
     async def _drain_outbox(self) -> None:
-        await self._publisher.drained(self._config.limits.stop_deadline - 1.0)
+        await self._publisher.drained(self._config.limits.stop_deadline)
 
     async def _start_heartbeat(self) -> None:
         self._connectivity.start()

@@ -13,11 +13,13 @@ from twisted.logger import Logger
 from stellarstack.errors import StellarError
 from stellarstack.tasks import within
 
+LEAST = 0.3  # seconds that the end of a stage gets, however long the ones before it took
+
 
 class Stage(Service):
     """One step of the daemon's life. `begin` is awaited before the next stage begins, `end` before the one below ends.
 
-    `patience`: seconds that its end may take; a stage that needs longer is left behind.
+    `patience`: seconds that its end may take at most; a stage that needs longer is left behind.
     """
 
     def __init__(
@@ -34,15 +36,25 @@ class Stage(Service):
 
 
 class StagedService(MultiService):
-    """Begins its stages in order and ends them in reverse, each awaited. A stage that cannot begin calls `failed`."""
+    """Begins its stages in order and ends them in reverse, each awaited. A stage that cannot begin calls `failed`.
+
+    The whole stop takes `deadline` seconds at most: a stage gets what is left but LEAST for each one after it.
+    """
 
     _log = Logger()
 
-    def __init__(self, clock: IReactorTime, begun: Callable[[], None], failed: Callable[[StellarError], None]) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        begun: Callable[[], None],
+        failed: Callable[[StellarError], None],
+        deadline: float,
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Twisted's
         self._clock = clock
         self._begun = begun
         self._failed = failed
+        self._deadline = deadline
         self._reached: list[Stage] = []
         self._starting: Deferred[Any] | None = None
 
@@ -66,15 +78,18 @@ class StagedService(MultiService):
         self._begun()
 
     async def _end_all(self) -> None:
-        for stage in reversed(self._reached):
+        until = self._clock.seconds() + self._deadline
+        while self._reached:
+            stage = self._reached.pop()
+            spare = until - self._clock.seconds() - LEAST * len(self._reached)
+            patience = max(min(stage.patience, spare), min(stage.patience, LEAST))
             try:
-                await within(self._clock, stage.patience, f"the end of {stage.name}", stage.end())
+                await within(self._clock, patience, f"the end of {stage.name}", stage.end())
             except StellarError as error:
                 self._log.warn("{stage} did not end well: {reason}", stage=stage.name, reason=str(error))
             except Exception:
                 self._log.failure("{stage} did not end well", stage=stage.name)
             Service.stopService(stage)
-        self._reached.clear()
 
     def _broke(self, failure: Any) -> None:
         if failure.check(CancelledError):

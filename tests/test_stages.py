@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -16,11 +18,13 @@ class StagesTests(SynchronousTestCase):
         self.story: list[str] = []
         self.failures: list[StellarError] = []
         self.gates: dict[str, Deferred[None]] = {}
-        self.service = StagedService(self.clock, lambda: self.story.append("up"), self.failures.append)
+        self.left: list[tuple[str, float]] = []
+        self.service = StagedService(self.clock, lambda: self.story.append("up"), self.failures.append, 8.0)
 
     def stage(
-        self, name: str, begin: Exception | None = None, end: Exception | None = None, slow: bool = False
-    ) -> None:
+        self, name: str, begin: Exception | None = None, end: Exception | None = None, slow: bool = False,
+        patience: float = 2.0,
+    ) -> None:  # fmt: skip
         async def begins() -> None:
             self.story.append(f"{name} begins")
             if begin is not None:
@@ -34,9 +38,12 @@ class StagesTests(SynchronousTestCase):
             if end is not None:
                 raise end
             if slow:
-                await Deferred()
+                try:
+                    await Deferred()
+                finally:
+                    self.left.append((name, self.clock.seconds()))
 
-        Stage(name, begins, ends).setServiceParent(self.service)
+        Stage(name, begins, ends, patience).setServiceParent(self.service)
 
     def test_order(self) -> None:
         """Stages begin in order, each after the one before has begun, and end the other way round."""
@@ -62,6 +69,33 @@ class StagesTests(SynchronousTestCase):
         self.clock.advance(2.1)
         self.successResultOf(stopped)
         self.assertIn("a ends", self.story)
+
+    def stopped_all_slow(self, *patiences: float) -> list[tuple[str, float]]:
+        """Stages of which none ends by itself; answers when each was left behind, as the stop goes."""
+        for number, patience in enumerate(patiences):
+            self.stage(f"{number}", slow=True, patience=patience)
+        self.service.startService()
+        for number in range(len(patiences)):
+            self.gates[f"{number}"].callback(None)
+        stopped = self.service.stopService()
+        while not stopped.called:
+            self.clock.pump([0.0625] * 4)
+            self.assertLess(self.clock.seconds(), 100)
+        self.assertEqual(self.flushLoggedErrors(), [])
+        return self.left
+
+    def test_k30_one_deadline(self) -> None:
+        """K30: the stop as a whole keeps its deadline, whatever the stages would like, and each gets a moment."""
+        left = self.stopped_all_slow(3, 6, 2, 3, 8, 4, 2, 2)
+        times = [when for _, when in left]
+        self.assertEqual([name for name, _ in left], list("76543210"))
+        self.assertLessEqual(times[-1], 8.0 + 0.0625 * len(times))
+        for before, after in pairwise(times):
+            self.assertGreaterEqual(after - before, 0.25)
+
+    def test_deadline_that_is_not_needed(self) -> None:
+        """Where there is time for all, each stage has its own patience."""
+        self.assertEqual(self.stopped_all_slow(1, 2, 3), [("2", 3.0), ("1", 5.0), ("0", 6.0)])
 
     def test_ends_that_break(self) -> None:
         """A stage whose end breaks is logged, and the others end."""

@@ -92,16 +92,21 @@ class ControlListener:
         root: Any = Folder({"v1": Folder(doors)})
         self.site = DaemonSite(root, reactor=reactor, limits=limits or HttpLimits(body=MAX_MESSAGE, waiting=256))
 
-    async def start(self) -> None:
-        """Listens, with mode 0600. ConfigError: another daemon listens there, or the path cannot be used."""
+    def probe(self) -> None:
+        """Makes the socket's folder and removes a stale socket. ConfigError: the path cannot be used."""
         try:
             self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
             _take_path(self._path)
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    async def start(self) -> None:
+        """Listens, with mode 0600. ConfigError: another daemon listens there, or the path cannot be used."""
+        self.probe()
+        try:
             self._listening = self._reactor.listenUNIX(str(self._path), self.site, mode=0o600)
         except CannotListenError as error:
             raise self._unusable(error.socketError) from error
-        except OSError as error:
-            raise self._unusable(error) from error
 
     async def stop(self) -> None:
         """No more requests; each open stream gets a last line."""

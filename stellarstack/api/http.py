@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 from twisted.internet.defer import maybeDeferred
@@ -61,6 +62,18 @@ class HttpListener:
         self._tls = tls
         self._listening: IListeningPort | None = None
 
+    def probe(self) -> None:
+        """ConfigError: the port cannot be bound now. Leaves it free: whoever takes it after this is met by `start`."""
+        if not self._port:
+            return
+        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        try:
+            with socket.socket(family, socket.SOCK_STREAM) as tried:
+                tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Twisted's own
+                tried.bind((self._host, self._port))
+        except OSError as error:
+            raise self._unusable(error) from None
+
     async def start(self) -> int:
         """Answers the port that is bound. ConfigError: it cannot be."""
         factory: Any = self._site
@@ -69,8 +82,7 @@ class HttpListener:
         try:
             listening = self._reactor.listenTCP(self._port, factory, backlog=BACKLOG, interface=self._host)
         except CannotListenError as error:
-            reason = getattr(error.socketError, "strerror", None) or error.socketError
-            raise ConfigError(f"[server] cannot listen on {self._host}, port {self._port}: {reason}") from error
+            raise self._unusable(error.socketError) from error
         self._listening = listening
         bound: int = listening.getHost().port
         return bound
@@ -81,3 +93,7 @@ class HttpListener:
         if listening is not None:
             await maybeDeferred(listening.stopListening)
         self._site.room.clear()
+
+    def _unusable(self, error: Exception) -> ConfigError:
+        reason = getattr(error, "strerror", None) or error
+        return ConfigError(f"[server] cannot listen on {self._host}, port {self._port}: {reason}")

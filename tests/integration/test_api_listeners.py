@@ -32,6 +32,7 @@ from stellarstack.auth.token import MintedToken
 from stellarstack.config import TlsConfig
 from stellarstack.errors import ConfigError
 from stellarstack.tasks import Tasks
+from tests.redis_server import free_port
 from tests.test_api_control import Ears, Inbox, Servers
 from tests.test_auth_tls import Authority, pem, write
 
@@ -102,6 +103,20 @@ class Tcp(ListenerCase):
             self.assertEqual(str(error), f"[server] cannot listen on 127.0.0.1, port {port}: Address already in use")
         else:
             self.fail("two listeners on one port")
+
+    async def test_probe(self) -> None:
+        """A probe tells of a taken port in the same words, and takes nothing itself."""
+        free = self.listener(port=free_port())
+        free.probe()
+        port = await free.start()
+        with self.assertRaises(ConfigError) as caught:
+            self.listener(port=port).probe()
+        self.assertEqual(
+            str(caught.exception), f"[server] cannot listen on 127.0.0.1, port {port}: Address already in use"
+        )
+        self.listener(port=0).probe()
+        with self.assertRaises(ConfigError):
+            self.listener(host="192.0.2.1", port=port).probe()
 
     async def test_unusable_hosts(self) -> None:
         """An address that is not this machine's is refused in the same way."""

@@ -1,0 +1,62 @@
+"""A daemon that cannot start: one line on the terminal, its status, and not a word of the node to anybody."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.integration.node_process import CHECKOUT, NodeProcess
+from tests.redis_server import RedisServer
+
+
+class RefusedStartTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        redis = RedisServer()
+        self.addCleanup(redis.stop)
+        self.node = NodeProcess(redis.start())
+        self.addCleanup(self.node.close)
+
+    def refused(self, *how: str) -> list[str]:
+        """Starts twistd as a person would, who watches its terminal; answers what is seen there."""
+        command = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()", *how]
+        command += ["stellarstack", "-c", str(self.node.config)]
+        ended = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=30,
+            cwd=self.node.folder, env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+        )  # fmt: skip
+        self.assertEqual(ended.returncode, 78, ended.stdout)
+        return ended.stdout.splitlines()
+
+    def assert_silent(self) -> None:
+        """Nothing of the node is in Redis."""
+        self.assertEqual(self.node.ask("KEYS", "*"), [])
+
+    def test_taken_port(self) -> None:
+        """A taken port is the last line on the terminal, also where twistd would leave it; nothing was announced."""
+        told = f"stellarstack: [server] cannot listen on 127.0.0.1, port {self.node.port}: Address already in use"
+        pidfile = f"--pidfile={self.node.folder}/twistd.pid"
+        with socket.create_server(("127.0.0.1", self.node.port)):
+            for how in (("-n", pidfile), (pidfile, f"--logfile={self.node.folder}/daemon.log")):
+                self.assertEqual(self.refused(*how)[-1], told)
+                self.assert_silent()
+
+    def test_taken_control_socket(self) -> None:
+        """So is a control socket that somebody else listens on."""
+        with socket.socket(socket.AF_UNIX) as other:
+            other.bind(f"{self.node.folder}/daemon.sock")
+            other.listen()
+            self.assertIn("another daemon listens there", self.refused("-n", "--pidfile=")[-1])
+        self.assert_silent()
+
+    def test_broken_seccomp_profile(self) -> None:
+        """A file of daemon.toml that cannot be used is told in the same way."""
+        text = self.node.config.read_text().replace("[docker]", f'[docker]\nseccomp_profile = "{self.node.folder}"')
+        self.node.config.write_text(text)
+        lines = self.refused("-n", "--pidfile=")
+        self.assertEqual(
+            lines, [f"stellarstack: [docker] seccomp_profile: {self.node.folder} cannot be read: Is a directory"]
+        )
