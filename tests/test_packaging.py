@@ -10,6 +10,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from stellarstack.config import Config
 from stellarstack.core.blueprint import parse_blueprint
 
 ROOT = Path(__file__).parent.parent
@@ -67,6 +68,20 @@ class TestShippedFiles(SynchronousTestCase):
             "RestartPreventExitStatus=78",
         }
         self.assertEqual(wanted - lines, set())
+
+    def test_unit_fits_the_defaults(self) -> None:
+        """What daemon.toml writes by default, or as its examples, lies where the unit may write; the stop has time."""
+        text = (ROOT / "etc" / "stellarstack.service").read_text()
+        unit = dict(line.split("=", 1) for line in text.splitlines() if "=" in line and not line.startswith("#"))
+        folders = {"StateDirectory": "/var/lib/", "RuntimeDirectory": "/run/", "LogsDirectory": "/var/log/"}
+        writable = [Path(base + unit[key]) for key, base in folders.items()]
+        paths, limits = Config().paths, Config().limits
+        example = re.search(r'(?m)^\[logging\][^\[]*^#file = "(.+)"', (ROOT / "etc" / "daemon.toml").read_text())
+        assert example is not None
+        for path in (paths.state, paths.control_socket.parent, Path(example[1]).parent):
+            self.assertIn(path, writable)
+        self.assertEqual(unit["ProtectSystem"], "strict")
+        self.assertGreater(int(unit["TimeoutStopSec"]), limits.stop_deadline + 2)
 
     def test_scripts(self) -> None:
         """What people call can be called."""
