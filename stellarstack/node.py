@@ -32,6 +32,7 @@ from stellarstack.metrics.host import HostProbe
 from stellarstack.notify import ServiceNotifier
 from stellarstack.places import make_places, read_seccomp
 from stellarstack.servers.blueprints import BlueprintShelf
+from stellarstack.servers.bridges import Bridges
 from stellarstack.servers.create import Arrivals
 from stellarstack.servers.dispatch import Dispatch
 from stellarstack.servers.drain import Drain
@@ -111,13 +112,16 @@ class Node:
         subnets = SubnetPool(
             engine=self._engine, pool=config.docker.network_pool, threads=self._threads, held=self._household.subnets
         )
+        bridges = Bridges(
+            node_id=self.node_id, engine=self._engine, clock=reactor, subnets=subnets, servers=self._household.all
+        )
         self._images = PulledImages(
             engine=self._engine, store=self._store, clock=reactor, now=self._now, tasks=self._tasks,
             after=config.docker.prune_after * HOUR, needed=lambda: images_of(self._household.all()),
         )  # fmt: skip
         self._around = Surroundings(
             node_id=self.node_id, engine=self._engine, store=self._store, bus=self._bus, consoles=self._consoles,
-            gauges=self._sampler, fence=self._measuring.fence, subnets=subnets, docker=config.docker,
+            gauges=self._sampler, fence=self._measuring.fence, subnets=subnets, bridges=bridges, docker=config.docker,
             servers_root=config.servers_path,
             state_root=config.paths.state, clock=reactor, now=self._now, tasks=self._tasks, threads=self._threads,
             images=self._images, seccomp=self._seccomp,

@@ -24,6 +24,7 @@ from stellarstack.core.requests import ConsoleRevoke, Request
 from stellarstack.errors import StellarError
 from stellarstack.interfaces import Engine, Store
 from stellarstack.servers.blueprints import BlueprintShelf
+from stellarstack.servers.bridges import Bridges
 from stellarstack.servers.create import Arrivals
 from stellarstack.servers.dispatch import Dispatch
 from stellarstack.servers.drain import DRAINING_KEY, Drain
@@ -84,6 +85,9 @@ class World:
         self.bus = Bus(node_id=NODE, store=store, clock=self.clock)
         self.lifecycle = NodeLifecycle()
         self.household = Household(draining=self._drains, on_end=lambda *ended: self.keeper.ended(*ended))
+        subnets = SubnetPool(
+            engine=engine, pool=IPv4Network("10.213.0.0/16"), threads=self.threads, held=self.household.subnets
+        )
         around = self.around = Surroundings(
             node_id=NODE, engine=engine, store=store, bus=self.bus, consoles=self.consoles,
             gauges=self.gauges, fence=self.fence, docker=self.docker,
@@ -93,8 +97,9 @@ class World:
                 engine=engine, store=store, clock=self.clock, now=self.clock.seconds, tasks=self.tasks, after=0,
                 needed=lambda: images_of(self.household.all()),
             ),
-            subnets=SubnetPool(
-                engine=engine, pool=IPv4Network("10.213.0.0/16"), threads=self.threads, held=self.household.subnets
+            subnets=subnets,
+            bridges=Bridges(
+                node_id=NODE, engine=engine, clock=self.clock, subnets=subnets, servers=self.household.all
             ),
         )  # fmt: skip
         shelf = BlueprintShelf(self.root / "blueprints", self.threads)
@@ -164,7 +169,7 @@ class World:
 
     def subnets_given(self) -> list[str]:
         """What the pool believes to be in use."""
-        return sorted({*self.around.subnets.given, *self.household.subnets()})
+        return sorted({*self.around.subnets.given, *self.household.subnets()} - {""})
 
     def _drains(self) -> bool:
         return self.draining or self.lifecycle.draining

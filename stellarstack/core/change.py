@@ -56,6 +56,7 @@ def change(spec: ServerSpec, payload: Mapping[str, Json], *, allow_unlimited: bo
         disk_mb=limits.disk_mb or 0,
         pids=limits.pids or 0,
         blkio_weight=config.blkio_weight if config.blkio_weight is not None else spec.blkio_weight,
+        network=config.network if config.network is not None else spec.network,
     )
     return replace(changed, command=command_of(changed))
 

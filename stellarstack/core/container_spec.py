@@ -20,8 +20,10 @@ from stellarstack.errors import BlueprintInvalid
 LABEL_NODE = "stellarstack.node"
 LABEL_SERVER = "stellarstack.server"
 LABEL_ROLE = "stellarstack.role"
+LABEL_NETWORK = "stellarstack.network"
 ROLE_RUN = "run"
 ROLE_INSTALL = "install"
+ROLE_SHARED = "shared"  # of a network that several servers may join
 INSTALL_MOUNT = "/mnt/server"
 SCRIPT_MOUNT = "/mnt/install"
 SCRIPT_NAME = "install.sh"
@@ -36,8 +38,9 @@ class Placement:
     """Where on this node a server's container stands, and this node's rules.
 
     `root_path`: the server's root on the host; `install_path`: a folder on the host, out of the tenant's reach, that
-    holds `install.sh` (installs only). `seccomp`: a profile's JSON text, None: Docker's own. `memory_overhead`: what
-    runtimes get beyond the limit the game is told, as a fraction of it; None: `core.resources`' steps. Sizes in MB.
+    holds `install.sh` (installs only). `aliases`: what the server is called in its network. `seccomp`: a profile's JSON
+    text, None: Docker's own. `memory_overhead`: what runtimes get beyond the limit the game is told, as a fraction of
+    it; None: `core.resources`' steps. Sizes in MB.
     """
 
     node_id: str
@@ -46,6 +49,7 @@ class Placement:
     gid: int
     root_path: str
     network: str
+    aliases: tuple[str, ...] = ()
     install_path: str = ""
     read_only_root: bool = True
     tmpfs_mb: int = 100
@@ -68,6 +72,8 @@ def run_body(spec: ServerSpec, placement: Placement) -> dict[str, Json]:
     host["PortBindings"] = {name: [dict(place) for place in places] for name, places in _published(spec).items()}
     host["Binds"] = _binds(spec, placement)
     body["HostConfig"] = host
+    if placement.aliases:
+        body["NetworkingConfig"] = {"EndpointsConfig": {placement.network: {"Aliases": list(placement.aliases)}}}
     return body
 
 
@@ -122,6 +128,7 @@ _PARTS: Mapping[str, Callable[[ServerSpec], object]] = {
     "ports": lambda spec: spec.ports,
     "env": lambda spec: given_from(spec.blueprint, spec.env, spec.variables),
     "image": lambda spec: spec.image,
+    "network": lambda spec: spec.network,
 }
 
 

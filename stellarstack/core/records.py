@@ -51,7 +51,8 @@ class ServerRecord:
     """A game server as the store keeps it. `created_by` is the id of its server.create; `wanted`: it should run.
 
     `arrived`: its create came to its end, so that no other create takes its place. `own_root`: its folder was made by
-    its create, which may remove it when it fails.
+    its create, which may remove it when it fails. `network`: the engine's name of the one that its container was last
+    made in, empty: its own; `subnet` is that one's.
     """
 
     spec: ServerSpec
@@ -66,6 +67,7 @@ class ServerRecord:
     arrived: bool = False
     own_root: bool = True
     uid: int | None = None  # of its own user (and group), where each server has one
+    network: str = ""
 
     def to_document(self) -> dict[str, Json]:
         """As the store keeps it."""
@@ -82,6 +84,7 @@ class ServerRecord:
             "arrived": self.arrived,
             "ownRoot": self.own_root,
             "uid": self.uid,
+            "network": self.network,
         }
 
 
@@ -103,4 +106,5 @@ def record_from(document: Mapping[str, Json]) -> ServerRecord:
         arrived=document.get("arrived") is not False,
         own_root=document.get("ownRoot") is not False,
         uid=uid if isinstance(uid := document.get("uid"), int) else None,
+        network=str(document.get("network") or ""),
     )

@@ -18,6 +18,7 @@ from stellarstack.core.reading import Fields
 from stellarstack.errors import BlueprintInvalid, InvalidPayload
 
 SERVER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+NETWORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", re.ASCII)
 DEFAULT_LIMITS = Limits(memory_mb=1024, swap_mb=0, cpu=1.0, disk_mb=10240, pids=512)
 MEMORY_LEAST_MB = 16
 _MB_MOST = 1 << 30
@@ -47,6 +48,7 @@ class ServerConfig:
     ports: tuple[PortMapping, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     blkio_weight: int | None = None
+    network: str | None = None
 
     def to_json(self) -> dict[str, Json]:
         return cast("dict[str, Json]", plain.dump(self))
@@ -61,7 +63,8 @@ class ServerSpec:
     """All that the household needs to run a server. Limits are final: 0 means none (of swap: no swap).
 
     `env` is the container's whole environment; `variables` the blueprint's own, as it spells them, for config files.
-    `command`: a shell line, words to exec, or None for the image's own.
+    `command`: a shell line, words to exec, or None for the image's own. `network`: the one that it shares with other
+    servers, empty: a bridge of its own.
     """
 
     server_id: str
@@ -80,6 +83,7 @@ class ServerSpec:
     pids: int
     blkio_weight: int | None = None
     version: str | None = None
+    network: str = ""
 
     @property
     def primary(self) -> PortMapping | None:
@@ -141,7 +145,16 @@ def parse_server_config(payload: Mapping[str, Json]) -> ServerConfig:
         ports=_ports(config),
         env=_environment(config),
         blkio_weight=config.integer("blkioWeight", None, 10, 1000) if config.has("blkioWeight") else None,
+        network=_network(config) if config.has("network") else None,
     )
+
+
+def _network(config: Fields) -> str:
+    """The name of a shared network; empty: a bridge of its own."""
+    found = config.text("network", "", most=256)
+    if found and not NETWORK.fullmatch(found):
+        raise config.refuse("network", f"must be letters, digits and _ - (63 at most), not {found!r:.80}")
+    return found
 
 
 def _limits(config: Fields) -> Limits:
@@ -264,6 +277,7 @@ def resolve(
         pids=cast(int, limits.pids),
         blkio_weight=config.blkio_weight,
         version=version,
+        network=config.network or "",
     )
     return replace(spec, command=command_of(spec))
 

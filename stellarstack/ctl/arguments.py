@@ -92,6 +92,7 @@ def _server(server: argparse.ArgumentParser, common: argparse.ArgumentParser) ->
     create.add_argument("-p", "--port", action="append", default=[], type=port, metavar="PORT",
                         help="[IP:]HOST[:CONTAINER][/tcp|/udp] (may repeat); the first is the primary one")  # fmt: skip
     create.add_argument("-e", "--env", action="append", default=[], metavar="NAME=VALUE", help="a blueprint's variable")
+    create.add_argument("--network", metavar="NAME", help="one that it shares with other servers (a bridge of its own)")
     create.add_argument("--no-start", action="store_true", help="install it, but leave it stopped")
     create.add_argument("--skip-install", action="store_true", help="its files are there already")
     for verb, what in (
@@ -193,7 +194,7 @@ def create_payload(options: argparse.Namespace) -> dict[str, Any]:
     """The payload of server.create. Raises Usage."""
     config: dict[str, Any] = {
         name: getattr(options, name)
-        for name in ("memory", "swap", "cpu", "disk", "pids")
+        for name in ("memory", "swap", "cpu", "disk", "pids", "network")
         if getattr(options, name) is not None
     }
     if options.port:

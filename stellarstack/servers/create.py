@@ -19,7 +19,7 @@ from stellarstack.servers.folders import remove_tree
 from stellarstack.servers.household import Household
 from stellarstack.servers.install import Installation, install_folder, install_name
 from stellarstack.servers.lane import Step
-from stellarstack.servers.placement import ensure_image, ensure_network
+from stellarstack.servers.placement import ensure_image
 from stellarstack.servers.ports import try_ports
 from stellarstack.servers.server import Server
 from stellarstack.servers.start import start
@@ -112,7 +112,7 @@ class Arrivals:
     async def _settle_in(self, command: Command, spec: ServerSpec) -> Server:
         """Record and household have a server both, or neither."""
         around = self._around
-        subnet = await around.subnets.take()
+        subnet = "" if spec.network else await around.subnets.take()  # a shared one comes with its network
         try:
             there = await around.in_thread((around.servers_root / spec.server_id).exists)
             uid = self._household.free_uid(around.docker.uid) if around.docker.uid_per_server else None
@@ -143,7 +143,7 @@ class Arrivals:
         try:
             with server.at_work("install"):
                 await ensure_image(server.spec.image, server)
-                await ensure_network(server)
+                await self._around.bridges.ensure(server)
                 installation = Installation(server, skip)
                 await installation.prepare()
                 server.keep(replace(server.record, installed=False))
@@ -169,7 +169,7 @@ class Arrivals:
         around = self._around
         await around.hands.remove(server.container_name)
         await around.hands.remove(install_name(server))
-        await around.hands.remove_network(server.container_name)
+        await around.bridges.leave(server)
         if files:
             await around.in_thread(remove_tree, server.root)
         await around.fence.forget(server.id, server.root)

@@ -12,7 +12,7 @@ from stellarstack.core.records import ServerRecord, ServerStatus
 from stellarstack.core.server_lifecycle import Transition
 from stellarstack.core.spec import ServerSpec
 from stellarstack.errors import Draining, ServerExists, ServerNotFound
-from stellarstack.servers.neighbours import refuse_clash
+from stellarstack.servers.neighbours import refuse_clash, refuse_crowd
 from stellarstack.servers.server import Server
 from stellarstack.servers.stop import typed
 from stellarstack.servers.surroundings import Surroundings
@@ -104,8 +104,10 @@ class Household:
 
     @contextmanager
     def room_to_change(self, spec: ServerSpec) -> Iterator[None]:
-        """Holds the ports of `spec`, beside those it has, while a server changes. PortInUse."""
-        refuse_clash(spec, [*self._coming.values(), *(server.spec for server in self._servers.values())])
+        """Holds the ports of `spec`, beside those it has, while a server changes. PortInUse, InsufficientResources."""
+        others = [*self._coming.values(), *(server.spec for server in self._servers.values())]
+        refuse_clash(spec, others)
+        refuse_crowd(spec, others)
         self._coming[spec.server_id] = spec
         try:
             yield

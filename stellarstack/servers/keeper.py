@@ -162,6 +162,10 @@ class Keeper:
             await self._look_at_strangers()
         except StellarError as error:
             self._log.warn("other containers could not be looked at: {reason}", reason=str(error))
+        try:
+            await self._around.bridges.sweep()
+        except StellarError as error:
+            self._log.warn("networks that nobody needs could not be removed: {reason}", reason=str(error))
         if self._up:
             self._changed(True, None)
 

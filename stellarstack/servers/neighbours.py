@@ -1,11 +1,12 @@
-"""Whether a server's ports are free of those that other servers of this node hold."""
+"""Whether there is room beside the other servers of this node: for the ports, and in a shared network."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from stellarstack.core.spec import PortMapping, ServerSpec
-from stellarstack.errors import PortInUse
+from stellarstack.core.subnets import SHARED_MOST
+from stellarstack.errors import InsufficientResources, PortInUse
 from stellarstack.servers.ports import clash_between
 
 
@@ -16,6 +17,13 @@ def refuse_clash(wanted: ServerSpec, others: Iterable[ServerSpec]) -> None:
         if clash is not None:
             where = f"{clash.ip or '0.0.0.0'}:{clash.host}/{clash.protocol}"
             raise PortInUse(f"port {where} belongs to server {holder.server_id}; choose another port")
+
+
+def refuse_crowd(wanted: ServerSpec, others: Iterable[ServerSpec]) -> None:
+    """InsufficientResources: the shared network has no address left. `others` may hold the server itself."""
+    fellows = {one.server_id for one in others if one.network == wanted.network} - {wanted.server_id}
+    if wanted.network and len(fellows) >= SHARED_MOST:
+        raise InsufficientResources(f"network {wanted.network} is full: it holds {SHARED_MOST} servers")
 
 
 def added_ports(new: Iterable[PortMapping], old: Iterable[PortMapping]) -> list[PortMapping]:

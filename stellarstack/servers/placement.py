@@ -1,15 +1,11 @@
-"""Where a server's container goes: its image is there, its network is made, its place on the host is told."""
+"""Where a server's container goes: its image is there, its place on the host is told."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from stellarstack.core.container_spec import Placement
-from stellarstack.errors import EngineConflict, ImageNotFound
+from stellarstack.errors import ImageNotFound
 from stellarstack.interfaces import PullProgress
 from stellarstack.servers.server import Server
-
-NETWORK_TRIES = 8
 
 
 def placement_of(server: Server, install_path: str = "") -> Placement:
@@ -21,7 +17,8 @@ def placement_of(server: Server, install_path: str = "") -> Placement:
         uid=server.user[0],
         gid=server.user[1],
         root_path=str(server.root),
-        network=server.container_name,
+        network=around.bridges.name_of(server),
+        aliases=around.bridges.aliases(server),
         install_path=install_path,
         read_only_root=docker.read_only_root,
         tmpfs_mb=docker.tmpfs_size,
@@ -48,21 +45,3 @@ async def ensure_image(image: str, server: Server) -> None:
     await around.engine.pull(image, None, progress)
     if not here:
         await around.images.fetched(image)
-
-
-async def ensure_network(server: Server) -> None:
-    """Makes the server's bridge where it is missing; takes another free subnet where its own is held meanwhile."""
-    around, name = server.around, server.container_name
-    labels = {"stellarstack.node": around.node_id, "stellarstack.server": server.id}
-    for _ in range(NETWORK_TRIES):
-        if name in await around.engine.networks(labels):
-            return
-        held = server.record.subnet
-        try:
-            await around.hands.create_network(name, held, labels)
-            return
-        except EngineConflict:
-            await around.hands.remove_network(name)
-            server.keep(replace(server.record, subnet=await around.subnets.take(instead_of=held)))
-            around.subnets.give_back(held)
-    raise EngineConflict(f"no free network could be found for server {server.id} in [docker] network_pool")

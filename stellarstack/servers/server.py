@@ -120,6 +120,7 @@ class Server:
             "blueprint": self.spec.blueprint.id,
             "image": self.spec.image,
             "ports": self.ports(),
+            "network": self.spec.network or None,
             "startedAt": self.started_at if self.status.has_process else None,
         }
 

@@ -14,7 +14,7 @@ from stellarstack.errors import ContainerGone, EngineConflict, InvalidState, Ste
 from stellarstack.servers.folders import prepare_root
 from stellarstack.servers.lane import Step
 from stellarstack.servers.patching import patch_files
-from stellarstack.servers.placement import ensure_image, ensure_network, placement_of
+from stellarstack.servers.placement import ensure_image, placement_of
 from stellarstack.servers.ports import try_ports
 from stellarstack.servers.ready import ReadyWatch
 from stellarstack.servers.server import Server
@@ -103,9 +103,9 @@ async def _bring_up(server: Server) -> ReadyWatch:
     user = server.user
     await around.in_thread(prepare_root, server.root, *user, server.spec.subfolders)
     await around.fence.limit(server.id, server.root, server.spec.disk_mb * 2**20)
+    await around.bridges.ensure(server)
     await _patch(server, user)
     await ensure_image(server.spec.image, server)
-    await ensure_network(server)
     server.progress("creating_container")
     container = await _create(server)
     server.keep(replace(server.record, container_id=container))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from twisted.internet.defer import Deferred, DeferredLock
 
-from stellarstack.core.subnets import free_subnet
+from stellarstack.core.subnets import PREFIX, free_subnet
 from stellarstack.interfaces import Engine
 from stellarstack.servers.threads import Threads
 
@@ -28,9 +28,9 @@ class SubnetPool:
         self._lock = DeferredLock()
         self._given: set[str] = set()
 
-    async def take(self, *, instead_of: str | None = None) -> str:
+    async def take(self, *, instead_of: str | None = None, prefix: int = PREFIX) -> str:
         """A subnet like `10.213.4.16/28`. InsufficientResources: the pool is used up."""
-        return await self._lock.run(lambda: Deferred.fromCoroutine(self._take(instead_of)))
+        return await self._lock.run(lambda: Deferred.fromCoroutine(self._take(instead_of, prefix)))
 
     def give_back(self, subnet: str) -> None:
         """Its server is gone."""
@@ -41,14 +41,14 @@ class SubnetPool:
         """What was handed out and not given back."""
         return frozenset(self._given)
 
-    async def _take(self, instead_of: str | None) -> str:
+    async def _take(self, instead_of: str | None, prefix: int) -> str:
         networks = await self._engine.networks({})
         routes = await self._threads(read_routes)
         taken = {*self._held(), *self._given, *(subnet for subnets in networks.values() for subnet in subnets)}
         if instead_of is not None:
             taken.add(instead_of)
         own = [network for network in map(_network, taken) if network is not None]
-        subnet = str(free_subnet(self._pool, own, routes))
+        subnet = str(free_subnet(self._pool, own, routes, prefix=prefix))
         self._given.add(subnet)
         return subnet
 

@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 from stellarstack.bus import Bus
 from stellarstack.config import DockerConfig
 from stellarstack.interfaces import Consoles, Engine, Store
+from stellarstack.servers.bridges import Bridges
 from stellarstack.servers.prune import PulledImages
 from stellarstack.servers.steady import Hands, SteadyThreads
 from stellarstack.servers.subnets import SubnetPool
@@ -56,6 +57,7 @@ class Surroundings:
     gauges: Gauges
     fence: Fence
     subnets: SubnetPool
+    bridges: Bridges
     docker: DockerConfig
     servers_root: Path
     state_root: Path

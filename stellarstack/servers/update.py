@@ -53,6 +53,8 @@ async def update(
         warnings = await _change_container(server, plan)
         live = warnings is not None
         server.keep(replace(server.record, spec=new))
+    if "network" in plan.waits and not server.status.has_process:
+        await server.around.bridges.left_behind(server)
     if fence is not None and "disk" in plan.waits:
         await fence(server)
         plan = replace(plan, at_once=(*plan.at_once, "disk"), waits=tuple(key for key in plan.waits if key != "disk"))
