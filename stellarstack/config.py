@@ -8,6 +8,8 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
+STATE_LOCK = "daemon.lock"
+
 
 class Secret:
     """A string that no log, error or repr shows. `reveal` where it is used."""
@@ -213,6 +215,11 @@ class Config:
     @property
     def database_path(self) -> Path:
         return self.paths.database or self.paths.state / "daemon.sqlite"
+
+    @property
+    def state_lock(self) -> Path:
+        """The running daemon holds an flock on it; its process id stands in it."""
+        return self.paths.state / STATE_LOCK
 
     @property
     def embedded_socket(self) -> Path:

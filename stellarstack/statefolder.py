@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 
+from stellarstack.config import STATE_LOCK
 from stellarstack.errors import ConfigError, StellarError
 
-LOCK_NAME = "daemon.lock"
 PRIVATE = 0o700
 TRAVERSABLE = 0o711  # a container's user must get through to its own folder, and see no other's name
 _LEFTOVER = re.compile(r"\.[^/]+\.[0-9a-f]{16}\.tmp")
@@ -59,7 +59,7 @@ class StateFolder:
         """Makes the folder where it is missing, and holds it. Raises StateFolderTaken; ConfigError: it is no use."""
         make_folder(path, PRIVATE, "[paths] state")
         try:
-            lock = os.open(path / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            lock = os.open(path / STATE_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise ConfigError(f"[paths] state: {path} cannot be written: {error.strerror}") from error
         try:

@@ -22,7 +22,7 @@ from stellarstack.api.control_tokens import Mint
 from stellarstack.api.http_lines import FLUSH_WITHIN, MAX_WAITING
 from stellarstack.auth.token import ConsoleTokens, MintedToken
 from stellarstack.config import AuthConfig, Secret
-from stellarstack.core.claims import PERMISSIONS
+from stellarstack.core.claims import CAN_READ, CAN_WRITE
 from stellarstack.core.messages import Event, Json, Origin
 from stellarstack.core.records import ServerStatus
 from stellarstack.errors import ConfigError, InvalidState, StoreFailed
@@ -450,7 +450,7 @@ class Tokens(ControlCase):
         """With a server alone the token is the local user's, allows everything, and lives 300 s."""
         got = self.mint(serverId="srv_1")
         found = self.claims(got)
-        self.assertEqual((found.server_id, found.user_id, found.permissions), ("srv_1", "local", PERMISSIONS))
+        self.assertEqual((found.server_id, found.user_id, found.permissions), ("srv_1", "local", CAN_READ | CAN_WRITE))
         self.assertEqual((got.json["expiresAt"], set(got.json)), (1_700_000_300.0, {"token", "expiresAt"}))
 
     def test_as_asked(self) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from stellarstack.core.claims import PERMISSIONS
 from stellarstack.ctl import output
 from stellarstack.ctl.arguments import Usage, parser, port, send_payload
 from stellarstack.ctl.control import ControlSocket, Refused
@@ -228,6 +229,10 @@ class TestOtherWords(CtlCase):
         self.assertEqual(daemon.asked[0][1], expected)
         self.ctl("token", "mint", "s", "--json")
         self.assertEqual(daemon.asked[1][1], {"serverId": "s"})
+        self.ctl("token", "mint", "s", "--all")
+        self.assertEqual(daemon.asked[2][1], {"serverId": "s", "permissions": sorted(PERMISSIONS)})
+        both = ["token", "mint", "s", "--all", "--permission", "console.read"]
+        self.assertEqual(self.assertRaises(SystemExit, main, both).code, 2)
         self.assertIn("expiresAt", self.out.getvalue())
 
     def test_events(self) -> None:

@@ -145,8 +145,8 @@ class TestDoctor(DoctorCase):
 
     def test_old_docker(self) -> None:
         """An engine with an API that is too old is named with its version."""
-        self.version = {"Version": "19.03", "ApiVersion": "1.40"}
-        self.ill(self.examined(), "docker", Verdict.BAD, "19.03", "1.40")
+        self.version = {"Version": "18.09", "ApiVersion": "1.39"}
+        self.ill(self.examined(), "docker", Verdict.BAD, "18.09", "1.39")
 
     def test_limits(self) -> None:
         """What the engine cannot limit is named."""
@@ -230,9 +230,16 @@ class TestDoctor(DoctorCase):
         self.assertIs(self.check()["clock"].verdict, Verdict.GOOD)
 
     def test_daemon(self) -> None:
-        """A daemon that does not run or is not ONLINE is told with its state."""
+        """A daemon that does not run or is not ONLINE is told with its state; the port that it holds is not blamed."""
         self.state = "UNHEALTHY"
+        self.patch(checks, "listen_fault", lambda *_: "Address already in use")
         self.ill(self.examined(), "daemon", Verdict.BAD, "UNHEALTHY")
+
+    def test_daemon_that_starts(self) -> None:
+        """A daemon that lives and does not answer yet is no other who holds the port."""
+        self.patch(checks, "listen_fault", lambda *_: "Address already in use")
+        self.patch(checks, "holder", lambda lock: 4711 if lock == self.folder / "state" / "daemon.lock" else 0)
+        self.ill(self.examined(daemon=False), "daemon", Verdict.BAD, "4711", "starting")
 
 
 class TestChecks(SynchronousTestCase):
@@ -248,6 +255,17 @@ class TestChecks(SynchronousTestCase):
         self.patch(os, "access", lambda *_: False)
         self.assertIn("cannot be written", checks.folder_fault("state", self.folder))
         self.assertIn("cannot be made in", checks.folder_fault("state", self.folder / "a"))
+
+    def test_holder(self) -> None:
+        """The process in a lock file counts where it lives and is a daemon."""
+        lock, proc = self.folder / "daemon.lock", self.folder / "proc"
+        self.assertEqual(checks.holder(lock, proc), 0)
+        for number, words in (("7", b"twistd\0stellarstack\0-c\0x"), ("8", b"sshd")):
+            (proc / number).mkdir(parents=True)
+            (proc / number / "cmdline").write_bytes(words)
+        for text, expected in (("7\n", 7), ("8\n", 0), ("9\n", 0), ("", 0), ("x", 0), ("7/../8", 0)):
+            lock.write_text(text)
+            self.assertEqual(checks.holder(lock, proc), expected, text)
 
     def test_listen_fault(self) -> None:
         """What cannot be listened on is told in the system's words; port 0 is always free."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from stellarstack.api.http_answers import Answer, json_answer
-from stellarstack.core.claims import MAX_LIFETIME, MAX_USER_ID, PERMISSIONS, expand_permissions
+from stellarstack.core.claims import CAN_READ, CAN_WRITE, MAX_LIFETIME, MAX_USER_ID, PERMISSIONS, expand_permissions
 from stellarstack.core.codec import server_id_of, strict_object
 from stellarstack.core.messages import Json
 from stellarstack.errors import InvalidPayload, ServerNotFound
@@ -34,7 +34,7 @@ class Mint(Protocol):
 
 
 class TokenDoor:
-    """`{serverId, userId?, permissions?, lifetime?}` -> `{token, expiresAt}`; by default with every permission."""
+    """`{serverId, userId?, permissions?, lifetime?}` -> `{token, expiresAt}`; may read and write unless told."""
 
     def __init__(self, *, mint: Mint, directory: ServerDirectory) -> None:
         self._mint = mint
@@ -70,7 +70,7 @@ def _user_id(body: Mapping[str, Json]) -> str:
 def _permissions(body: Mapping[str, Json]) -> Sequence[str]:
     found = body.get("permissions")
     if found is None:
-        return sorted(PERMISSIONS)
+        return sorted(CAN_READ | CAN_WRITE)
     if isinstance(found, list):
         unknown = [name for name in found if not isinstance(name, str) or name not in PERMISSIONS]
         if unknown:

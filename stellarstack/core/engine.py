@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+OLDEST_API = (1, 40)  # of Docker 19.03; older ones lack what servers are made with
+
 
 @dataclass(frozen=True, slots=True)
 class EngineVersion:

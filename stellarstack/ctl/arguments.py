@@ -151,7 +151,10 @@ def _token(token: argparse.ArgumentParser, common: argparse.ArgumentParser) -> N
     mint = verbs.add_parser("mint", parents=[common], help="make a console token for one server")
     mint.add_argument("server")
     mint.add_argument("--user", help="whom the audit names")
-    mint.add_argument("--permission", action="append", metavar="NAME", help="such as console.read (may repeat)")
+    may = mint.add_mutually_exclusive_group()
+    default = "console.read, console.write and stats.read"
+    may.add_argument("--permission", action="append", metavar="NAME", help=f"this one (may repeat; {default})")
+    may.add_argument("--all", action="store_true", help="every permission, files and power too")
     mint.add_argument("--lifetime", type=_whole(1, 310), metavar="SECONDS", help="at most 310 (300)")
 
 

@@ -32,6 +32,16 @@ def folder_fault(name: str, path: Path) -> str:
     return ""
 
 
+def holder(lock: Path, proc: Path = Path("/proc")) -> int:
+    """The process that holds a state folder by the lock file in it, if it is a daemon that lives; 0: none is known."""
+    try:
+        number = int(lock.read_text(encoding="ascii")[:20])
+        words = (proc / str(number) / "cmdline").read_bytes()
+    except (OSError, ValueError):
+        return 0
+    return number if b"stellarstack" in words else 0
+
+
 def tightest(paths: Iterable[Path]) -> tuple[Path, int, float, int]:
     """Of the file systems below `paths` the one with the least free: folder, bytes, percent, inodes free.
 

@@ -10,6 +10,7 @@ from typing import Any, TextIO
 
 from stellarstack.config import Config, PathsConfig
 from stellarstack.config_loader import load_config
+from stellarstack.core.engine import OLDEST_API
 from stellarstack.ctl import checks, engine, output
 from stellarstack.ctl.control import ControlSocket, Refused
 from stellarstack.ctl.redis_node import Work, dialer, reachable_url, run_once
@@ -63,14 +64,14 @@ class Doctor:
             return [Check("config", Verdict.BAD, str(error), mend)]
         if self._socket is not None:
             config = replace(config, paths=_with_socket(config.paths, self._socket))
-        node = self._node(config)
+        node, holds_port = self._node(config)
         return [
             self._config_file(config),
             *_engine_checks(config),
             self._redis(config),
             *_folder_checks(config),
             _disk(config),
-            _ports(config, running=node.verdict is Verdict.GOOD),
+            _ports(config, ours=holds_port),
             _cgroup(),
             _clock(),
             node,
@@ -113,17 +114,22 @@ class Doctor:
             return Check("redis", Verdict.POOR, found, "use rediss:// and [redis] require_tls = true")
         return good("redis", f"{url} answers")
 
-    def _node(self, config: Config) -> Check:
-        path = config.paths.control_socket
+    def _node(self, config: Config) -> tuple[Check, bool]:
+        """What the daemon says of itself, and whether it runs here at all: then the port is its own."""
+        path, process = config.paths.control_socket, checks.holder(config.state_lock)
         try:
             about = ControlSocket(path).get("/v1/node")
         except Refused as error:
-            return Check("daemon", Verdict.BAD, str(error), "systemctl start stellarstack; journalctl -u stellarstack")
+            if process:
+                mend = "it may be starting: look again in a moment; its log tells what it waits for"
+                return Check("daemon", Verdict.BAD, f"process {process} runs, but: {error}", mend), True
+            mend = "systemctl start stellarstack; journalctl -u stellarstack"
+            return Check("daemon", Verdict.BAD, str(error), mend), False
         state = str(about.get("state"))
         if state in ("ONLINE", "DRAINING"):
-            return good("daemon", f"runs, {state}")
+            return good("daemon", f"runs, {state}"), True
         mend = "look at the faults above; its log tells what it waits for"
-        return Check("daemon", Verdict.BAD, f"runs, but is {output.plain(state)}", mend)
+        return Check("daemon", Verdict.BAD, f"runs, but is {output.plain(state)}", mend), True
 
 
 def _with_socket(paths: PathsConfig, socket: Path) -> PathsConfig:
@@ -136,7 +142,7 @@ def _engine_checks(config: Config) -> list[Check]:
     except Refused as error:
         mend = "apt-get install docker.io; systemctl start docker; [docker] socket must be its socket"
         return [Check("docker", Verdict.BAD, str(error), mend)]
-    if found.api < engine.OLDEST_API:
+    if found.api < OLDEST_API:
         told = f"Docker {found.version} has API {found.api[0]}.{found.api[1]}"
         return [Check("docker", Verdict.BAD, told, "install Docker 20.10 or newer")]
     result = [good("docker", f"Docker {found.version} at {config.docker.socket}")]
@@ -179,9 +185,9 @@ def _disk(config: Config) -> Check:
     return good("disk", told)
 
 
-def _ports(config: Config, *, running: bool) -> Check:
+def _ports(config: Config, *, ours: bool) -> Check:
     host, port = config.server.host, config.server.port
-    if running:
+    if ours:
         return good("ports", f"the daemon listens on {host}:{port}")
     if fault := checks.listen_fault(host, port):
         mend = f"end what holds it (ss -ltnp 'sport = :{port}'), or choose another [server] host and port"

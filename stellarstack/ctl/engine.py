@@ -7,8 +7,6 @@ from pathlib import Path
 
 from stellarstack.ctl.control import ControlSocket, Refused
 
-OLDEST_API = (1, 41)
-
 # what the engine says it can limit -> what that is for people
 _LIMITS = {"MemoryLimit": "memory", "SwapLimit": "swap", "CpuCfsQuota": "CPU", "PidsLimit": "processes"}
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from stellarstack.config import Config
 from stellarstack.config_loader import load_config
+from stellarstack.core.claims import PERMISSIONS
 from stellarstack.core.messages import Json
 from stellarstack.core.redis_acl import redis_acl
 from stellarstack.ctl import arguments, output, sessions
@@ -120,7 +121,7 @@ class Control:
         asked: dict[str, Any] = {"serverId": self._options.server}
         for key, value in (
             ("userId", self._options.user),
-            ("permissions", self._options.permission),
+            ("permissions", sorted(PERMISSIONS) if self._options.all else self._options.permission),
             ("lifetime", self._options.lifetime),
         ):
             if value is not None:

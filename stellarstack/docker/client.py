@@ -37,6 +37,7 @@ from twisted.web.http import PotentialDataLoss
 from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
+from stellarstack.core.engine import OLDEST_API
 from stellarstack.core.messages import Json
 from stellarstack.docker.fields import text
 from stellarstack.docker.translation import is_version_refused, one_line, refusal
@@ -44,7 +45,6 @@ from stellarstack.errors import DockerUnavailable, EngineRefused, EngineTooOld, 
 from stellarstack.tasks import within
 
 API_WANTED = (1, 41)
-API_FLOOR = (1, 40)
 BODY_MAX = 1 << 20
 LIST_MAX = 1 << 25
 SOCKET_PATH_MAX = 107
@@ -203,8 +203,8 @@ class DockerClient:
 def choose_api(newest: str, oldest: str) -> tuple[int, int]:
     """1.41 where the engine speaks it, else what it has that is nearest. EngineTooOld: it ends below 1.40."""
     high, low = _version(newest), _version(oldest)
-    if high < API_FLOOR:
-        floor = ".".join(map(str, API_FLOOR))
+    if high < OLDEST_API:
+        floor = ".".join(map(str, OLDEST_API))
         raise EngineTooOld(f"Docker speaks API {one_line(newest) or 'unknown'}; {floor} or newer is needed")
     return max(min(API_WANTED, high), low)
 
