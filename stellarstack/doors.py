@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from stellarstack.api.console_past import PastDoor
 from stellarstack.api.control import ControlListener
 from stellarstack.api.http import HttpListener
+from stellarstack.api.http_query import TokenDoor
 from stellarstack.api.site import make_site
 from stellarstack.api.websocket import ConsoleEndpoint
 from stellarstack.auth.secrets import read_or_make_secret
@@ -68,6 +70,10 @@ class Doors:
         site = make_site(
             reactor=reactor, tasks=self._tasks, health=rooms.facts.health, metrics=rooms.facts.metrics,
             metrics_token=config.metrics.token, console=self._endpoint.resource(),
+            past=PastDoor(
+                archives=rooms.consoles, admission=TokenDoor(self.tokens, rooms.servers), clock=reactor,
+                tasks=self._tasks, now=now,
+            ),
         )  # fmt: skip
         self._http = HttpListener(
             site=site, reactor=reactor, host=config.server.host, port=config.server.port, tls=tls.server()

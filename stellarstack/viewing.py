@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from enum import Enum
+from typing import NamedTuple, Protocol
 
 from stellarstack.core.claims import Claims
 from stellarstack.core.frames import Encoding
+from stellarstack.core.line_search import LineMatcher
 from stellarstack.core.messages import Json
 from stellarstack.core.records import PtySize, ServerStatus
 
@@ -20,6 +22,26 @@ class ViewRequest:
     since: int | None = None
     scrollback: int = 65536
     stats: bool = False
+
+
+class RunEvent(NamedTuple):
+    """A run of the server began (`started`) or ended (`exited`, `crashed`) at byte `offset`, at Unix seconds `at`.
+
+    `reason` is `server.status`'s, where it gave one.
+    """
+
+    offset: int
+    at: float
+    event: str
+    exit_code: int | None = None
+    reason: str | None = None
+
+    def to_json(self) -> dict[str, Json]:
+        """As it stands on the wire."""
+        told: dict[str, Json] = {"offset": self.offset, "at": self.at, "event": self.event}
+        if self.exit_code is not None:
+            told["exitCode"] = self.exit_code
+        return told if self.reason is None else {**told, "reason": self.reason}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +91,13 @@ class ConsoleFeed(Protocol):
         """Shows the console on `wire`: `ready`, the scrollback asked for, then everything that comes."""
 
     async def history(self, before: int | None, limit: int) -> HistoryPage:
-        """The `limit` bytes (at most 256 KiB) that end at `before`, or at the end."""
+        """The `limit` bytes (at most 256 KiB) that end at `before`, or at the end.
+
+        Fewer where some of them are lost: those after what is lost, or those before it where `before` follows it.
+        """
+
+    def runs(self, start: int, end: int) -> Sequence[RunEvent]:
+        """What befell the server's runs in the bytes [start, end), in order."""
 
     def type(self, data: bytes) -> None:
         """Keystrokes to the PTY. InvalidState: nothing is attached."""
@@ -82,6 +110,77 @@ class ConsoleFeeds(Protocol):
     """The consoles that can be viewed."""
 
     def feed(self, server_id: str) -> ConsoleFeed | None: ...
+
+
+# ------------------------------------------------------------------ the past, for search and download
+
+
+@dataclass(frozen=True, slots=True)
+class SearchRequest:
+    """Lines that begin before byte `before` (None: all), the newest `limit` of them that match."""
+
+    matcher: LineMatcher
+    limit: int
+    before: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SearchMatch:
+    """`offset` is the line's first byte; `at` (Unix seconds) is None where nobody knows when it came."""
+
+    offset: int
+    text: str
+    at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class SearchPage:
+    """Newest first. `before`: where an older page goes on; None: all that is kept, [first, end), was searched."""
+
+    matches: Sequence[SearchMatch]
+    first: int
+    end: int
+    before: int | None
+
+
+class DownloadFormat(Enum):
+    """How scrollback is handed out: as plain text, or as a recording."""
+
+    TEXT = "text"
+    ASCIINEMA = "asciinema"
+
+
+@dataclass(frozen=True, slots=True)
+class DownloadRequest:
+    """The bytes [start, to); None: from the oldest, up to the newest of now. `last_run`: from that run's first."""
+
+    format: DownloadFormat
+    start: int | None = None
+    to: int | None = None
+    last_run: bool = False
+
+
+class Download(Protocol):
+    """A download under way. Not to be called again before it has answered."""
+
+    async def next(self) -> bytes:
+        """The next piece, at most some 512 KiB; empty: that was all."""
+
+
+class ConsoleArchive(Protocol):
+    """What a console said, as far as it is kept (PROTOCOL 9)."""
+
+    async def search(self, request: SearchRequest) -> SearchPage:
+        """Stops early, with `before` set, after some seconds of work."""
+
+    def download(self, request: DownloadRequest) -> Download:
+        """What is not kept any more when its turn comes is told in its place."""
+
+
+class ConsoleArchives(Protocol):
+    """The consoles whose past can be searched."""
+
+    def archive(self, server_id: str) -> ConsoleArchive | None: ...
 
 
 # ------------------------------------------------------------------ who sits where

@@ -17,13 +17,16 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
 
 from stellarstack import __version__
+from stellarstack.api.console_past import PastDoor
 from stellarstack.api.health import NodeHealth
 from stellarstack.api.http import DaemonSite
+from stellarstack.api.http_query import TokenDoor
 from stellarstack.api.site import make_site
 from stellarstack.config import Secret
 from stellarstack.errors import DockerUnavailable, InvalidState, ServerNotFound, StellarError, Unauthorized
 from stellarstack.tasks import Tasks
 from tests.api_wire import Got, Peer
+from tests.console_rooms import Directory, Tokens
 
 TOKEN = "m" * 40
 
@@ -35,6 +38,13 @@ class Console(Resource):
 
     def render(self, request: Any) -> bytes:
         return b"console " + b"/".join(request.postpath)
+
+
+class NoArchives:
+    """A ConsoleArchives of a node without servers."""
+
+    def archive(self, server_id: str) -> None:
+        return None
 
 
 class SiteCase(SynchronousTestCase):
@@ -51,7 +61,14 @@ class SiteCase(SynchronousTestCase):
     def make(self, token: Secret | None) -> DaemonSite:
         return make_site(
             reactor=self.clock, tasks=self.tasks, health=self.health, metrics=self.metrics, metrics_token=token,
-            console=Console(),
+            console=Console(), past=self.past(),
+        )  # fmt: skip
+
+    def past(self) -> PastDoor:
+        admission = TokenDoor(Tokens(self.clock.seconds), Directory())
+        archives = NoArchives()
+        return PastDoor(
+            archives=archives, admission=admission, clock=self.clock, tasks=self.tasks, now=self.clock.seconds
         )  # fmt: skip
 
     async def health(self) -> NodeHealth:

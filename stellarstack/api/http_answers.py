@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,6 +34,7 @@ from stellarstack.errors import (
 )
 from stellarstack.tasks import Tasks, within
 
+_SERVER_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 JSON_TYPE = "application/json"
 ANSWER_WITHIN = 30.0  # seconds
 
@@ -169,3 +171,16 @@ class Folder(Resource):
 
     def render(self, request: IRequest) -> bytes:
         return write_head(request, not_found())
+
+
+class ServersFolder(Folder):
+    """An address whose next part is a server's id; `inside` makes what lies below it."""
+
+    def __init__(self, inside: Callable[[str], IResource]) -> None:
+        super().__init__({})
+        self._inside = inside
+
+    def getChild(self, path: bytes, request: IRequest) -> IResource:
+        if not _SERVER_ID.fullmatch(path):
+            return super().getChild(path, request)
+        return self._inside(path.decode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stellarstack import __version__
+from stellarstack.api.openapi_past import PAST_REFUSALS, SEARCH_PAGE, download_operation, search_operation
 from stellarstack.core.messages import Json
 
 
@@ -21,12 +22,14 @@ def openapi_document() -> dict[str, Json]:
             "/metrics": {"get": _metrics()},
             "/console": {"get": _console([])},
             "/console/{serverId}": {"get": _console([_SERVER_ID])},
+            "/api/v1/servers/{serverId}/console/search": {"get": _past(*search_operation())},
+            "/api/v1/servers/{serverId}/console/download": {"get": _past(*download_operation())},
             "/api/v1/openapi.json": {
                 "get": _operation("getOpenApi", "This document", {"200": _json("The document", {})})
             },
         },
         "components": {
-            "schemas": {"Error": _ERROR, "Health": _HEALTH},
+            "schemas": {"Error": _ERROR, "Health": _HEALTH, "SearchPage": SEARCH_PAGE},
             "securitySchemes": {
                 "consoleToken": {"type": "http", "scheme": "bearer", "bearerFormat": "strk_console_ and a JWT"},
                 "metricsToken": {"type": "http", "scheme": "bearer"},
@@ -79,6 +82,13 @@ def _console(parameters: list[Json]) -> Json:
     summary = "A server's console as a WebSocket; without the header a first frame {type: auth, token} within 10 s"
     security: Json = [{"consoleToken": []}, {}]
     return _operation(name, summary, responses, parameters=[*parameters, *query], security=security)
+
+
+def _past(name: str, summary: str, answer: Json, query: list[Json]) -> Json:
+    """An operation on what one console said."""
+    refusals = {status: _refusal(text) for status, text in PAST_REFUSALS.items()}
+    security: Json = [{"consoleToken": []}]
+    return _operation(name, summary, {"200": answer, **refusals}, parameters=[_SERVER_ID, *query], security=security)
 
 
 def _query(name: str, schema: Json, description: str) -> Json:

@@ -9,9 +9,10 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web.resource import IResource
 
 from stellarstack import __version__
+from stellarstack.api.console_past import PastDoor
 from stellarstack.api.health import HealthDoor, HealthSource
 from stellarstack.api.http import DaemonSite
-from stellarstack.api.http_answers import Answer, Ask, Endpoint, Folder, json_answer
+from stellarstack.api.http_answers import Answer, Ask, Endpoint, Folder, ServersFolder, json_answer
 from stellarstack.api.http_channel import HttpLimits
 from stellarstack.api.openapi import openapi_document
 from stellarstack.api.site_metrics import MetricsDoor, MetricsSource
@@ -42,17 +43,25 @@ def make_site(
     metrics: MetricsSource,
     metrics_token: Secret | None,
     console: IResource,
+    past: PastDoor | None = None,
     limits: HttpLimits | None = None,
 ) -> DaemonSite:
-    """The site of `[server]`. `console` is mounted at `/console`; all else is GET (and HEAD) only."""
+    """The site of `[server]`. `console` is mounted at `/console`; all else is GET (and HEAD) only.
+
+    `past` answers below `/api/v1/servers/{id}/console`.
+    """
 
     def endpoint(get: Ask) -> IResource:
         found: IResource = Endpoint({"GET": get}, clock=reactor, tasks=tasks)
         return found
 
-    api: Mapping[str, IResource] = {
-        "v1": _folder({"openapi.json": endpoint(_fixed(json_answer(200, openapi_document())))})
-    }
+    def server(server_id: str) -> IResource:
+        asks = past.asks(server_id) if past is not None else {}
+        return _folder({"console": _folder({name: endpoint(ask) for name, ask in asks.items()})})
+
+    servers: IResource = ServersFolder(server)
+    v1 = {"openapi.json": endpoint(_fixed(json_answer(200, openapi_document()))), "servers": servers}
+    api: Mapping[str, IResource] = {"v1": _folder(v1)}
     root = _folder(
         {
             "": endpoint(_fixed(Answer(200, _PAGE.encode(), "text/html; charset=utf-8"))),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from stellarstack.config import ConsoleConfig
+from stellarstack.console.archive import Archive
 from stellarstack.console.fanout import FanOut, FanOutViewer
 from stellarstack.console.notes import Notes, Run, notes_from
 from stellarstack.console.readers import LineReaders
@@ -25,7 +26,7 @@ from stellarstack.core.streams import orphans, readable
 from stellarstack.errors import EngineConflict, InvalidState
 from stellarstack.interfaces import Attachment, Engine, EventBus, LineWatcher
 from stellarstack.tasks import Tasks, sleep
-from stellarstack.viewing import HistoryPage, ViewerWire, ViewRequest
+from stellarstack.viewing import HistoryPage, RunEvent, ViewerWire, ViewRequest
 
 _JOIN_WAIT, _JOIN_LOOK = 3.0, 0.05  # seconds that a viewer which saw more than we know waits for a join
 _LOOK_BACK = 65536  # bytes in which a line's start is looked for
@@ -73,7 +74,7 @@ class Console:
         self._noting = False
         self._scrollback = Scrollback(
             server_id=server_id, segments=self._segments, clock=around.clock, tasks=around.tasks,
-            in_thread=around.in_thread,
+            in_thread=around.in_thread, now=around.now,
         )  # fmt: skip
         self._readers = LineReaders(
             server_id=server_id, node_id=around.node_id, bus=around.bus, publish=around.config.publish_logs,
@@ -100,6 +101,14 @@ class Console:
         self._notes = notes_from(found if isinstance(found, dict) else {})
         await self._scrollback.load(self._notes.end)
         self._fanout = self._new_fanout()
+
+    @property
+    def archive(self) -> Archive:
+        """What it said so far, for search and download."""
+        return Archive(
+            server_id=self._server_id, scrollback=self._scrollback, notes=self._notes, clock=self._around.clock,
+            in_thread=self._around.in_thread,
+        )  # fmt: skip
 
     # ---------------------------------------------------------------- the PTY
 
@@ -176,9 +185,8 @@ class Console:
         self.type(self._typed.keys(line))
 
     async def resize(self, size: PtySize) -> None:
-        if (size, True) == (self._notes.size, self._notes.resized):
+        if not self._notes.resize(size, self._scrollback.end):
             return
-        self._notes.size, self._notes.resized = size, True
         await self._save_notes()
         await self.resize_pty()
 
@@ -307,20 +315,13 @@ class Console:
         """See ConsoleFeed.history. It begins at a character's border where that is known."""
         end = self._scrollback.end if before is None else min(before, self._scrollback.end)
         start = max(self._scrollback.first, end - limit)
-        parts: list[bytes] = []
-        at = begins = start
-        while at < end:
-            at, part = await self._scrollback.read(at, end - at)
-            if at > begins + sum(map(len, parts)):  # what was before it is gone
-                begins, parts = at, []
-            part = part[: max(0, end - at)]
-            if not part:
-                break
-            parts.append(part)
-            at += len(part)
-        data = b"".join(parts)
+        begins, data = await self._scrollback.read_back(start, end)
         skip = orphans(data) if begins > self._scrollback.first and len(data) > 3 else 0
         return HistoryPage(begins + skip, data[skip:], self._scrollback.first)
+
+    def runs(self, start: int, end: int) -> Sequence[RunEvent]:
+        """See ConsoleFeed.runs."""
+        return self._notes.events(start, end)
 
     # ---------------------------------------------------------------- what replay asks
 

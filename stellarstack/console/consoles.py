@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 
 from stellarstack.config import ConsoleConfig
+from stellarstack.console.archive import Archive
 from stellarstack.console.console import Console, Surroundings
 from stellarstack.console.scrollback import InThread
 from stellarstack.core.records import ServerStatus
@@ -23,9 +24,9 @@ _SERVER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
 
 
 class Consoles:
-    """See Consoles and ConsoleFeeds in interfaces.py, both of which this is. `directory` holds a folder a server.
+    """See Consoles in interfaces.py, ConsoleFeeds and ConsoleArchives in viewing.py: it is all three.
 
-    `in_thread` runs what blocks; the reactor's own thread pool where it is None.
+    `directory` holds a folder a server. `in_thread` runs what blocks; the reactor's own thread pool where it is None.
     """
 
     def __init__(
@@ -66,6 +67,11 @@ class Consoles:
     def feed(self, server_id: str) -> Console | None:
         """The console of a server, for a viewer; None: there is none."""
         return self._consoles.get(server_id)
+
+    def archive(self, server_id: str) -> Archive | None:
+        """The past of a server's console; None: there is none."""
+        console = self._consoles.get(server_id)
+        return None if console is None else console.archive
 
     async def discard(self, server_id: str) -> None:
         """See interfaces.Consoles.discard. One that was never opened here is removed too."""

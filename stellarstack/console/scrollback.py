@@ -9,6 +9,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from stellarstack.console.segments import Segments
+from stellarstack.console.times import Mark, MarkTaker, covering
 from stellarstack.tasks import Tasks, sleep
 
 RECENT = 256 * 1024  # bytes always in memory
@@ -30,13 +31,16 @@ class Scrollback:
     _log = Logger()
 
     def __init__(
-        self, *, server_id: str, segments: Segments, clock: IReactorTime, tasks: Tasks, in_thread: InThread
+        self, *, server_id: str, segments: Segments, clock: IReactorTime, tasks: Tasks, in_thread: InThread,
+        now: Callable[[], float],
     ) -> None:  # fmt: skip
         self._server_id = server_id
         self._segments = segments
         self._clock = clock
         self._tasks = tasks
         self._in_thread = in_thread
+        self._now = now
+        self._times = MarkTaker()
         self._recent = bytearray()
         self._recent_start = 0
         self._saved = 0  # up to here it is on disk
@@ -76,6 +80,7 @@ class Scrollback:
 
     def append(self, data: bytes) -> None:
         """The next bytes of the terminal."""
+        self._times.take(self.end, self._now())
         self._recent += data
         self.end += len(data)
         unsaved = self.end - self._saved
@@ -100,6 +105,7 @@ class Scrollback:
         del self._recent[:cut]
         self._recent_start += cut
         self._first = self._saved = self._recent_start
+        self._times.forget(self._saved)
         self._log.warn(
             "the disk is too slow for the scrollback of {server}: its past is given up", server=self._server_id
         )
@@ -115,13 +121,14 @@ class Scrollback:
     async def _write_batch(self) -> None:
         start, data = self._saved, bytes(memoryview(self._recent)[self._saved - self._recent_start :])
         try:
-            await self._in_thread(self._segments.write, start, data)
+            await self._in_thread(self._segments.write, start, data, tuple(self._times.marks))
         except OSError as error:
             self._failed(error)
         else:
             self._retry = 0.0
             if self._saved >= start:
                 self._saved = max(self._saved, start + len(data))
+                self._times.forget(self._saved)
             if self._segments.end >= self._first:
                 self._first = max(self._first, self._segments.first)
         finally:
@@ -166,6 +173,32 @@ class Scrollback:
             return begins, data
         start = max(start, self._recent_start)  # lost on the disk: what is in memory is all there is
         return start, self.recent(start, limit) or b""
+
+    async def read_back(self, start: int, end: int) -> tuple[int, bytes]:
+        """Of the bytes [start, end) the newest that follow one another, and where they begin; none: all are lost."""
+        at = begins = max(start, self._first)
+        end = min(end, self.end)
+        parts: list[bytes] = []
+        while at < end:
+            found, part = await self.read(at, end - at)
+            part = part[: max(0, end - found)]
+            if not part:
+                break
+            if found > at:  # what was before it is lost
+                begins, parts = found, []
+            parts.append(part)
+            at = found + len(part)
+        return begins, b"".join(parts)
+
+    async def times(self, start: int, end: int) -> list[Mark]:
+        """When the bytes [start, end) came, in order: (offset, Unix seconds), the first mark at or before `start`.
+
+        Where that is not known the first mark tells of a later byte.
+        """
+        found = await self._in_thread(self._segments.times, start, min(end, self._saved)) if start < self._saved else []
+        assert isinstance(found, list)
+        newest = found[-1][0] if found else -1
+        return covering([*found, *(mark for mark in self._times.marks if mark[0] > newest)], start, end)
 
     async def save(self) -> None:
         """Writes what is not yet on disk; for an ordered stop."""

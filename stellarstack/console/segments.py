@@ -9,15 +9,17 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 
+from stellarstack.console.times import Mark, append_marks, covering, read_marks
 from stellarstack.core.messages import Json
 from stellarstack.core.streams import orphans
 
 SEGMENTS = 8  # so many make up the whole; the oldest goes when a new one would be too much
 _NAME = re.compile(r"\d{20}\.log", re.ASCII)
+_BESIDE = re.compile(r"\d{20}\.times(\.new)?", re.ASCII)
 _LOOK_AHEAD = 4096  # how much longer a segment may grow so that the next begins with a line
 _NOTES = "console.json"
 
@@ -54,13 +56,19 @@ class Segments:
             else:
                 self._path(start).unlink(missing_ok=True)
         self._sizes = {start: found[start] for start in reversed(kept)}
+        for entry in self._entries(_BESIDE):
+            if int(entry.name[:20]) not in self._sizes or entry.name.endswith(".new"):
+                Path(entry.path).unlink(missing_ok=True)
 
-    def _entries(self) -> list[os.DirEntry[str]]:
+    def _entries(self, name: re.Pattern[str] = _NAME) -> list[os.DirEntry[str]]:
         with os.scandir(self._directory) as entries:
-            return [entry for entry in entries if _NAME.fullmatch(entry.name) and entry.is_file(follow_symlinks=False)]
+            return [entry for entry in entries if name.fullmatch(entry.name) and entry.is_file(follow_symlinks=False)]
 
-    def write(self, offset: int, data: bytes) -> None:
-        """Appends `data` at `offset`. What lies before a hole is given up. OSError: nothing of it may be kept."""
+    def write(self, offset: int, data: bytes, marks: Sequence[Mark] = ()) -> None:
+        """Appends `data` at `offset`. What lies before a hole is given up. OSError: nothing of it may be kept.
+
+        `marks` tell when the data came (console/times.py); those of what is kept already are not taken again.
+        """
         with self._lock:
             if self._sizes and self.first <= offset < self.end:
                 data, offset = data[self.end - offset :], self.end  # a write that was thought broken off had ended
@@ -70,7 +78,9 @@ class Segments:
             while at < len(data):
                 start = self._open_segment(offset + at)
                 cut = self._cut(data, at, self._size - self._sizes[start])
+                fresh = not self._sizes[start]
                 self._append(start, data[at:cut])
+                self._append_marks(start, covering(marks, offset + at, offset + cut), offset + at, fresh=fresh)
                 at = cut
             while len(self._sizes) > 1 and self.end - self.first > self._limit:
                 self._drop(1)
@@ -100,10 +110,25 @@ class Segments:
             file.write(data)
         self._sizes[start] += len(data)
 
+    def _append_marks(self, start: int, marks: Sequence[Mark], offset: int, *, fresh: bool) -> None:
+        if marks and marks[0][0] < offset:  # told of in what came before; a segment tells all by itself
+            marks = [(offset, marks[0][1]), *marks[1:]] if fresh else marks[1:]
+        append_marks(self._beside(start), start, marks)
+
     def _drop(self, count: int) -> None:
         for start in list(self._sizes)[:count]:
             self._path(start).unlink(missing_ok=True)
+            self._beside(start).unlink(missing_ok=True)
             del self._sizes[start]
+
+    def times(self, start: int, end: int) -> list[Mark]:
+        """When the bytes [start, end) came: the last mark at or before `start`, and all that follow."""
+        with self._lock:
+            found: list[Mark] = []
+            for begin, size in self._sizes.items():
+                if begin + size > start and begin < end:
+                    found += covering(read_marks(self._beside(begin), begin), start, end)
+            return found
 
     def read(self, start: int, limit: int) -> tuple[int, bytes]:
         """Bytes from `start` on, at most `limit`, and where they begin: later where `start` is not kept any more."""
@@ -131,6 +156,9 @@ class Segments:
 
     def _path(self, start: int) -> Path:
         return self._directory / f"{start:020d}.log"
+
+    def _beside(self, start: int) -> Path:
+        return self._directory / f"{start:020d}.times"
 
     def remove(self) -> None:
         """The server is gone."""
