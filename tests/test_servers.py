@@ -433,6 +433,9 @@ class RestartOfTheDaemonTests(_Case):
         self.world.settle(2)
         self.world.restart()
         self.world.settle(2)
+        self.assertEqual(self.world.status(), "starting")
+        self.world.engine.print(CONTAINER, "Done\n")
+        self.world.settle(1)
         self.assertEqual(self.answer(command)["status"], "running")
 
     def test_a_line_is_not_typed_twice(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from stellarstack.errors import DockerUnavailable, EngineRefused, TimedOut
 from tests.fake_container import Program
 from tests.household import CONTAINER, PowerCase, done
@@ -124,7 +126,126 @@ class FailingEngineTests(PowerCase):
         self.assertEqual((self.world.status(), self.told()[-1]), ("running", "running"))
 
 
+class TakenUpTests(PowerCase):
+    """A server that was starting when the daemon died goes on starting under the next one."""
+
+    def dies_while_starting(self, meanwhile: str = "", seconds: float = 0.0, **more: Any) -> str:
+        """The start's command; `meanwhile` is printed, and `seconds` pass, before the next daemon is there."""
+        self.made(Program(output="loading\n"), start=False, **more)
+        start = self.power("start")
+        self.world.run(10)
+        self.world.kill()
+        self.world.engine.print(CONTAINER, meanwhile)
+        self.world.clock.advance(seconds)
+        self.world.build()
+        self.world.start()
+        self.world.run(1)
+        return start
+
+    def test_goes_on_starting(self) -> None:
+        """It is told `starting`, and becomes ready by its line, not by the restart."""
+        start = self.dies_while_starting()
+        self.assertEqual(self.told()[-2:], ["starting", "starting"])
+        self.world.engine.print(CONTAINER, "Done\n")
+        self.world.run(1)
+        self.assertEqual((self.told()[-1], self.outcome(start)), ("running", ("succeeded", None)))
+
+    def test_ready_meanwhile(self) -> None:
+        """A line printed while no daemon was there counts; it stands in the engine's log."""
+        start = self.dies_while_starting("Done\n")
+        self.assertEqual((self.told()[-1], self.outcome(start)), ("running", ("succeeded", None)))
+
+    def test_time_counts_from_the_start(self) -> None:
+        """The check has what is left of its time; it is told overdue once, and a late line still counts."""
+        start = self.dies_while_starting(seconds=20)
+        self.world.run(28)  # of 60 s, 10 and 20 and 1 were over
+        self.assertEqual((self.world.status(), self.told()[-1]), ("starting", "starting"))
+        self.world.run(2)
+        self.assertEqual(self.outcome(start), ("failed", "timeout"))
+        self.assertEqual(len(self.world.store.events("node.alert", code="ready_timeout")), 1)
+        self.world.engine.print(CONTAINER, "Done\n")
+        self.world.run(1)
+        self.assertEqual(self.told()[-1], "running")
+
+    def test_time_over_meanwhile(self) -> None:
+        """Where all of its time passed without a daemon, it still has a moment."""
+        self.dies_while_starting(seconds=500)
+        self.world.engine.print(CONTAINER, "Done\n")
+        self.world.run(1)
+        self.assertEqual(self.world.status(), "running")
+        self.assertEqual(self.world.store.events("node.alert", code="ready_timeout"), [])
+
+    def test_without_a_command(self) -> None:
+        """A crash restart that nobody waits for is overdue all the same, and told once."""
+        self.made(Program(output="Done\n"), blueprint={"crash": {"restart": True}})
+        self.world.engine.add_image("test/other:1", Program(output="loading\n"))
+        self.world.engine.crash(CONTAINER, 1)
+        self.world.run(5)
+        self.world.restart()
+        self.world.run(70)
+        self.assertEqual(self.world.status(), "starting")
+        self.assertEqual(len(self.world.store.events("node.alert", code="ready_timeout")), 1)
+        self.world.restart()
+        self.world.run(70)
+        self.assertEqual(len(self.world.store.events("node.alert", code="ready_timeout")), 1)
+
+    def test_dies_then(self) -> None:
+        """One that ends before it is ready has crashed, as without a restart between."""
+        start = self.dies_while_starting()
+        self.world.engine.crash(CONTAINER, 3)
+        self.world.run(1)
+        self.assertEqual((self.told()[-1], self.outcome(start)), ("crashed", ("failed", "invalid_state")))
+
+    def test_no_check(self) -> None:
+        """Without a ready check it runs."""
+        self.dies_while_starting(blueprint={"startup": {"command": "x", "readyCheck": {"type": "none"}}})
+        self.assertEqual(self.world.status(), "running")
+
+
 class TypedStopTests(PowerCase):
+    def test_while_starting(self) -> None:
+        """A stop typed while it starts, and not obeyed, leaves it starting; its line still makes it run."""
+        self.made(Program(output="loading\n"), start=False)
+        self.power("start")
+        self.world.run(1)
+        self.world.household.line_typed("srv_1", "stop")
+        self.world.run(31)
+        self.assertEqual(self.told()[-3:], ["starting", "stopping", "starting"])
+        self.world.engine.print(CONTAINER, "Done\n")
+        self.world.run(1)
+        self.assertEqual(self.told()[-1], "running")
+
+    def test_forgotten_by_a_restart(self) -> None:
+        """K07: a typed stop that was not obeyed before the daemon died is forgotten: a later crash is one."""
+        self.made(Program(output="Done\n"), blueprint={"crash": {"restart": True}})
+        self.world.household.line_typed("srv_1", "stop")
+        self.world.run(1)
+        self.world.restart()
+        self.world.run(1)
+        self.world.engine.crash(CONTAINER, 1)
+        self.world.run(5)
+        self.assertEqual(self.told()[-3:], ["crashed", "starting", "running"])
+
+    def test_too_late(self) -> None:
+        """An end after the stop's time is no longer by the typed line: a clean one is an end by itself."""
+        self.made(Program(output="Done\n"))
+        self.world.household.line_typed("srv_1", "stop")
+        self.world.run(31)
+        self.world.engine.crash(CONTAINER, 0)
+        self.world.run(1)
+        last = self.world.store.events("server.status")[-1]
+        self.assertEqual((last["status"], last["reason"]), ("stopped", "exit"))
+
+    def test_in_time(self) -> None:
+        """An end within the stop's time is the user's."""
+        self.made(Program(output="Done\n"))
+        self.world.household.line_typed("srv_1", " stop ")
+        self.world.run(29)
+        self.world.engine.crash(CONTAINER, 0)
+        self.world.run(1)
+        last = self.world.store.events("server.status")[-1]
+        self.assertEqual((last["status"], last["reason"]), ("stopped", "user"))
+
     def test_counts_as_a_stop(self) -> None:
         """The stop command typed into the console is a stop: no crash follows, whatever the exit status."""
         self.made(Program(output="Done\n", replies={"stop": 7}), blueprint={"crash": {"restart": True}})

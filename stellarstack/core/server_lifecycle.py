@@ -38,6 +38,7 @@ class _Inputs(Protocol):
     def ended(self) -> Transition: ...
     def died(self) -> Transition: ...
     def found_running(self) -> Transition: ...
+    def not_obeyed(self) -> Transition: ...
 
 
 class _Nothing:
@@ -81,6 +82,7 @@ _TABLE: Mapping[ServerStatus, Mapping[str, tuple[ServerStatus, StatusReason | No
         "ended": (_S.STOPPED, _R.USER),
         "died": (_S.STOPPED, _R.USER),
         "found_running": (_S.RUNNING, _R.RECONCILED),
+        "not_obeyed": (_S.STARTING, None),
     },
 }
 
@@ -142,6 +144,10 @@ class ServerLifecycle:
     def found_running(self) -> Transition:
         """The engine says it runs, whatever we thought."""
         return self._take("found_running")
+
+    def not_obeyed(self) -> Transition:
+        """A typed stop did not end a server that was starting: it goes on starting."""
+        return self._take("not_obeyed")
 
     def exited(self, exit_code: int | None, reason: StatusReason | None = None) -> Transition:
         """The process ended; `reason` is a cause that the exit status does not tell (oom, killed, docker_restart)."""

@@ -10,16 +10,15 @@ from stellarstack.core.container_spec import run_body
 from stellarstack.core.events import node_alert
 from stellarstack.core.messages import Json
 from stellarstack.core.records import ServerStatus
-from stellarstack.errors import ContainerGone, EngineConflict, InvalidState, StellarError, TimedOut
+from stellarstack.errors import ContainerGone, EngineConflict, InvalidState, StellarError
 from stellarstack.servers.folders import prepare_root
 from stellarstack.servers.lane import Step
 from stellarstack.servers.patching import patch_files
 from stellarstack.servers.placement import ensure_image, placement_of
 from stellarstack.servers.ports import try_ports
-from stellarstack.servers.ready import ReadyWatch
+from stellarstack.servers.ready import ReadyWatch, until_ready
 from stellarstack.servers.server import Server
 from stellarstack.servers.truth import doubt, look, measure, sure
-from stellarstack.tasks import within
 
 
 async def start(server: Server, step: Step) -> dict[str, Json]:
@@ -30,7 +29,7 @@ async def start(server: Server, step: Step) -> dict[str, Json]:
     if server.status is ServerStatus.STARTING and server.watch is not None:
         await step.begin()
         step.only_waits()
-        await _until_ready(server, server.watch)
+        await until_ready(server, server.watch)
         return {"status": "running", "already": True}
     if server.status.has_process:
         raise InvalidState(f"server {server.id} is {server.status.value}; kill it before it is started again")
@@ -63,7 +62,7 @@ async def launch(server: Server, step: Step) -> None:
         await _failed(server)
         raise
     step.only_waits()
-    await _until_ready(server, watch)
+    await until_ready(server, watch)
 
 
 def _broken_off(server: Server) -> None:
@@ -152,27 +151,3 @@ async def _note_started(server: Server, container: str) -> None:
         return
     measure(server, state)
     await server.console.resize_pty()
-
-
-async def _until_ready(server: Server, watch: ReadyWatch) -> None:
-    limit = server.spec.blueprint.ready.timeout
-    if limit > 0:
-        try:
-            await within(server.around.clock, limit, f"the ready check of server {server.id}", watch.settled())
-        except TimedOut:
-            await _tell_overdue(server, limit)
-            raise
-    else:
-        await watch.settled()
-    if not server.status.has_process:
-        code = server.record.exit_code
-        raise InvalidState(f"server {server.id} ended with status {code} before it was ready; its console tells why")
-
-
-async def _tell_overdue(server: Server, limit: float) -> None:
-    """It goes on, and a late match still makes it `running`: many templates name a line that never comes."""
-    around = server.around
-    if server.status is ServerStatus.STARTING:
-        server.moved(server.lifecycle.ready_overdue())
-    text = f"server {server.id} runs, but its ready check was not met in {limit:g} s"
-    await around.bus.emit(node_alert(around.node_id, around.now(), "warning", "ready_timeout", text, server.id))

@@ -85,7 +85,8 @@ async def typed(server: Server) -> None:
         await server.ended_within(server.spec.blueprint.stop_timeout)
     if server.status is ServerStatus.STOPPING and not server.busy:
         server.want(True)
-        server.moved(server.lifecycle.found_running())
+        starting = server.watch is not None and server.watch.open
+        server.moved(server.lifecycle.not_obeyed() if starting else server.lifecycle.found_running())
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from twisted.logger import Logger
 from stellarstack.core.records import ServerStatus, StatusReason
 from stellarstack.errors import ContainerGone, StellarError
 from stellarstack.interfaces import ContainerState
+from stellarstack.servers.ready import ReadyWatch
 from stellarstack.tasks import sleep
 
 if TYPE_CHECKING:
@@ -109,9 +110,13 @@ async def _take_running(server: Server, state: ContainerState, first: bool) -> N
     if server.record.container_id != state.id:
         server.keep(replace(server.record, container_id=state.id))
     abandoned = server.status is ServerStatus.STOPPING and not server.busy
-    unwatched = server.status is ServerStatus.STARTING and server.watch is None
-    if first or unwatched or abandoned or not server.status.has_process:
+    taken_up = server.status is ServerStatus.STARTING and server.watch is None
+    if taken_up:
+        server.watch = ReadyWatch(server, state.started_at)  # before its console goes on: it may be told ready there
+    elif first or abandoned or not server.status.has_process:
         server.killing = False
+        if first and abandoned:
+            server.want(True)  # who ordered that stop orders it again, or never did: a typed one was not obeyed
         if server.status is ServerStatus.INSTALLING:
             server.moved(server.lifecycle.install_ended())
         server.moved(server.lifecycle.found_running())
@@ -120,3 +125,5 @@ async def _take_running(server: Server, state: ContainerState, first: bool) -> N
         server.watch.process_started()
     if not server.console.attached:
         await server.console.attach(state.id, rejoin=True)
+    if taken_up and server.watch is not None:
+        server.watch.take_up()

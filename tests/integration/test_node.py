@@ -21,6 +21,12 @@ def docker_start_time(node: NodeProcess, server_id: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
+def runs(node: NodeProcess, server_id: str) -> bool:
+    """Whether its container runs, as the engine says."""
+    command = ["docker", "ps", "-q", "--filter", f"name={node.node_id}.{server_id}"]
+    return bool(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
 class _NodeCase(SynchronousTestCase):
     def node(self, redis: RedisServer | None = None, extra: str = "") -> NodeProcess:
         node = NodeProcess(redis, extra)
@@ -149,6 +155,29 @@ class DeathTests(_NodeCase):
         self.assertEqual(node.result(command)["status"], "succeeded")
         self.assertEqual(len(node.events("command.result", commandId=command)), 1)
         self.assert_unbroken(node.events())
+
+    def kill_nine_in_a_start(self, loading: int, away: float) -> list[str]:
+        """A game that loads so many seconds; the daemon is killed at once and away so long. What is told of it."""
+        node = self.node(self.redis())
+        begin = blueprint(node.image, f"sleep {loading}; echo Done; cat")
+        command = node.send("server.create", serverId="srv_1", blueprint=begin)
+        node.until(lambda: node.events("server.status", status="starting"), 10, "the start")
+        node.until(lambda: runs(node, "srv_1"), 10, "its process")
+        node.kill()
+        time.sleep(away)
+        node.start()
+        self.assertEqual(node.result(command)["status"], "succeeded")
+        return [event["status"] for event in node.events("server.status")]
+
+    def test_ready_while_away(self) -> None:
+        """K07: a server that became ready while no daemon was there is `running`, by its line in the engine's log."""
+        told = self.kill_nine_in_a_start(loading=3, away=5.0)
+        self.assertEqual((told[:3], told[-1]), (["installing", "stopped", "starting"], "running"))
+
+    def test_ready_afterwards(self) -> None:
+        """K07: a server that is still loading when the daemon is back is `starting` until its own line says ready."""
+        told = self.kill_nine_in_a_start(loading=10, away=0.0)
+        self.assertEqual(told, ["installing", "stopped", "starting", "starting", "running"])
 
     def test_redis_away(self) -> None:
         """K09, K11: what happens while Redis is away is told in order after it; commands of the stream run once."""
