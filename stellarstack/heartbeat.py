@@ -182,8 +182,8 @@ class Heartbeat:
         self._lifecycle.heartbeat_out()
 
     def _fell_silent(self, reason: str) -> None:
-        """Told once; the lifecycle tells what comes of it."""
-        if not self._silent:
+        """Told once, and not of the first beat of all, which may come before Redis; the lifecycle tells the rest."""
+        if not self._silent and self._clock.seconds() - self._last_good >= self._config.interval / 2:
             self._silent = True
             self._log.warn("heartbeats do not get out: {reason}", reason=reason)
 

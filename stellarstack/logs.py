@@ -34,5 +34,7 @@ def log_observer(config: LoggingConfig, otherwise: Path | None) -> ILogObserver:
     # the connections of treq and the endpoints announce each factory at info
     predicate.setLogLevelForNamespace("twisted.internet", LogLevel.warn)
     predicate.setLogLevelForNamespace("twisted.web", LogLevel.warn)
+    # what still speaks through twisted.python.log: ports that open and close
+    predicate.setLogLevelForNamespace("log_legacy", LogLevel.warn)
     observer: ILogObserver = FilteringLogObserver(textFileLogObserver(stream), [predicate])
     return observer

@@ -313,7 +313,7 @@ class Node:
 
     async def _start_redis(self) -> None:
         self._bus.connect(self._publisher)
-        self._link.start()
+        await self._telephone.start_link()
 
     async def _drain_outbox(self) -> None:
         await self._publisher.drained(self._config.limits.stop_deadline)

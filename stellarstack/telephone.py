@@ -16,6 +16,8 @@ from stellarstack.redis.embedded import EmbeddedRedis
 from stellarstack.redis.link import RedisLink
 from stellarstack.redis.publisher import OutboxPublisher
 
+EMBEDDED_WAIT = 3.0  # seconds; a start takes a tenth of one, and what is not there then is dialled until it is
+
 
 class Telephone:
     """`changed(connected, error)` and `sequence_reset(seq)` are the node's. ConfigError: the URL cannot be used."""
@@ -51,6 +53,12 @@ class Telephone:
         """Begins to find or start the embedded one, where there is one; never waits."""
         if self._embedded is not None:
             self._embedded.start()
+
+    async def start_link(self) -> None:
+        """Begins to connect, once an embedded one answers or does not within a moment."""
+        if self._embedded is not None:
+            await self._embedded.settle(EMBEDDED_WAIT)
+        self.link.start()
 
     async def stop_embedded(self) -> None:
         """Ends it; the link has hung up before."""

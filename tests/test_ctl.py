@@ -245,6 +245,24 @@ class TestOtherWords(CtlCase):
         self.assertEqual(json.loads(self.out.getvalue().splitlines()[-1]), event)
         self.assertIn("add -f", str(self.assertRaises(Refused, self.ctl, "events")))
 
+    def test_events_without_noise(self) -> None:
+        """What comes all the time is left out, unless it is asked for by `--all` or by its name."""
+        kinds = ["heartbeat", "server.metrics", "server.status", "server.log", "node.alert"]
+        events = tuple({"type": kind, "timestamp": 1} for kind in kinds)
+        rows: tuple[tuple[list[str], list[str]], ...] = (
+            ([], ["server.status", "node.alert"]),
+            (["--all"], kinds),
+            (["--type", "server.metrics"], ["server.metrics"]),
+            (["--type", "node.alert", "--type", "heartbeat"], ["heartbeat", "node.alert"]),
+        )
+        for words, expected in rows:
+            self.daemon({"GET /v1/events": (200, events)})
+            before = len(self.out.getvalue().splitlines())
+            self.assertRaises(Refused, self.ctl, "events", "-f", "--json", *words)
+            told = [json.loads(line)["type"] for line in self.out.getvalue().splitlines()[before:]]
+            self.assertEqual(told, expected)
+            self.doCleanups()
+
     def test_node(self) -> None:
         """The node's state and figures, nested ones by dotted names."""
         about = {

@@ -9,6 +9,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from stellarstack.config import HeartbeatConfig
@@ -225,6 +226,27 @@ class MissedTests(HeartbeatCase):
         self.clock.pump([0.5] * 500)
         self.assertEqual(self.moves, [(91.0, "UNHEALTHY"), (151.0, "OFFLINE")])
         self.assertEqual(self.heartbeat.missed, 8)
+
+    def told(self) -> list[str]:
+        """What the log says, at warn, of heartbeats while the clock runs two minutes."""
+        with capturedLogs() as logs:
+            self.clock.pump([0.5] * 240)
+        return [formatEvent(event) for event in logs if event["log_level"] is LogLevel.warn]
+
+    def test_told_once(self) -> None:
+        """Heartbeats that stop getting out are told once."""
+        self.publisher.mode = "away"
+        self.assertEqual(self.told(), ["heartbeats do not get out: Redis is not connected"])
+
+    def test_first_beat_is_not_told(self) -> None:
+        """A first beat that comes before Redis is no news; a second one that does not get out is."""
+        self._stop()
+        with capturedLogs() as logs:
+            self.publisher.mode = "away"
+            self.heartbeat.start()
+            self.clock.advance(1)
+        self.assertEqual([event for event in logs if event["log_level"] is LogLevel.warn], [])
+        self.assertEqual(len(self.told()), 1)
 
     def test_never_answered(self) -> None:
         """A PUBLISH that is never answered counts like one that was not sent: a half-open connection (K09)."""

@@ -22,6 +22,8 @@ BACKLOG = 1024
 class DaemonSite(Site):
     """A Site without access log (addresses may hold secrets), sessions, forms, HTTP/2 or a Server header."""
 
+    noisy = False  # its start and stop are no news
+
     def __init__(self, root: IResource, *, reactor: IReactorTime, limits: HttpLimits | None = None) -> None:
         self.limits = limits if limits is not None else HttpLimits()
         super().__init__(  # type: ignore[no-untyped-call]

@@ -18,6 +18,8 @@ BLUEPRINT_LIMIT = 2**20
 _PORT = re.compile(
     r"(?:(?P<ip>\[[0-9a-fA-F:.]+\]|[0-9.]+):)??(?P<host>\d+)(?::(?P<container>\d+))?(?:/(?P<protocol>tcp|udp|both))?"
 )
+# What comes all the time and hides the rest.
+NOISE = ("heartbeat", "server.log", "server.metrics")
 
 
 class Usage(Exception):
@@ -43,6 +45,9 @@ def parser() -> argparse.ArgumentParser:
     _token(words.add_parser("token", help="console tokens"), common)
     events = words.add_parser("events", parents=[common], help="what happens on the node")
     events.add_argument("-f", "--follow", action="store_true", help="go on with new events until Ctrl-C")
+    which = events.add_mutually_exclusive_group()
+    which.add_argument("--all", action="store_true", help=f"also {', '.join(NOISE)}")
+    which.add_argument("--type", action="append", metavar="TYPE", help="these alone, as server.status (may repeat)")
     events.add_argument(
         "-n", "--last", type=_whole(0, 100_000), default=20, help="events of the past (20; --redis only)"
     )

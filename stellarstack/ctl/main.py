@@ -147,6 +147,8 @@ class Control:
 
     def _events(self) -> int:
         def told(event: Mapping[str, Any]) -> None:
+            if not self._is_wanted(event.get("type")):
+                return
             if self._options.json:
                 output.as_json(event, self._out)
             else:
@@ -155,6 +157,11 @@ class Control:
 
         self._node().events(told, follow=self._options.follow, last=self._options.last)
         return 0
+
+    def _is_wanted(self, kind: object) -> bool:
+        if self._options.type is not None:
+            return kind in self._options.type
+        return self._options.all or kind not in arguments.NOISE
 
     def _send(self) -> int:
         whole = sys.stdin.read(2**20) if self._options.payload == "-" else self._options.payload

@@ -63,6 +63,12 @@ class EmbeddedRedis:
         """Begins to find or start it; never waits."""
         self._tasks.spawn("the embedded Redis", self._run())
 
+    async def settle(self, seconds: float) -> None:
+        """Waits until it answers or is known not to, `seconds` at most."""
+        until = self._reactor.seconds() + seconds
+        while not self.running and not self.problem and self._reactor.seconds() < until:
+            await sleep(self._reactor, POLL)
+
     async def stop(self) -> None:
         """Ends it with SIGTERM, after 5 s with SIGKILL."""
         await self._tasks.cancel_all()

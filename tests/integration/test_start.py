@@ -1,4 +1,4 @@
-"""A daemon that cannot start: one line on the terminal, its status, and not a word of the node to anybody."""
+"""What people see of a start. One that fails: one line, its status, and not a word of the node to anybody."""
 
 from __future__ import annotations
 
@@ -11,6 +11,20 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.integration.node_process import CHECKOUT, NodeProcess
 from tests.redis_server import RedisServer
+
+
+class HealthyStartTests(SynchronousTestCase):
+    def test_quiet(self) -> None:
+        """A healthy start with the embedded Redis warns of nothing, and Twisted does not announce its parts."""
+        node = NodeProcess()
+        self.addCleanup(node.close)
+        node.config.write_text(node.config.read_text().replace('level = "debug"', 'level = "info"'))
+        node.start()
+        lines = node.log.splitlines()
+        self.assertEqual([line for line in lines if "#warn" in line or "#error" in line], [])
+        self.assertEqual([line for line in lines if "actory" in line or "tarting on" in line], [])
+        self.assertEqual(node.term(), 0)
+        self.assertEqual([line for line in node.log.splitlines() if "actory" in line or "Closed" in line], [])
 
 
 class RefusedStartTests(SynchronousTestCase):
