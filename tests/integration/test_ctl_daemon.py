@@ -23,7 +23,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.images import ensure_busybox_image
 
-NODE = "node_ctltest"
+NODE = f"node_ctltest{os.getpid()}"
 DEADLINE = 60.0
 CTL = "import sys; from stellarstack.ctl.main import main; sys.exit(main())"
 TWISTD = "import sys; from twisted.scripts.twistd import run; sys.exit(run())"
