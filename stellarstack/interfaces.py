@@ -14,7 +14,7 @@ from stellarstack.core.engine import EngineVersion as EngineVersion
 from stellarstack.core.engine import PullProgress as PullProgress
 from stellarstack.core.engine import RegistryLogin as RegistryLogin
 from stellarstack.core.messages import Command, Event, Json, Origin, OutboxRow
-from stellarstack.core.records import PtySize, ServerStatus
+from stellarstack.core.records import PtySize, ServerStatus, StatusReason
 
 # ------------------------------------------------------------------ docker: the engine
 
@@ -258,8 +258,10 @@ class ServerConsole(Protocol):
     def watch(self, watcher: LineWatcher) -> Callable[[], None]:
         """Each line from now on; also the unfinished last line as it grows. Answers how to stop watching."""
 
-    def set_status(self, status: ServerStatus) -> None:
-        """Tells every viewer."""
+    def set_status(
+        self, status: ServerStatus, exit_code: int | None = None, reason: StatusReason | None = None
+    ) -> None:
+        """Tells every viewer, and marks the end of a run in the scrollback."""
 
     def send_stats(self, metrics: Mapping[str, Json]) -> None:
         """Tells every viewer that may read stats."""

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 
 from stellarstack.core.messages import Command, Event, Json, OutboxRow, channels_of
 from stellarstack.core.open_line import OpenLine
-from stellarstack.core.records import ServerStatus
+from stellarstack.core.records import ServerStatus, StatusReason
 from stellarstack.errors import InvalidState, StoreFailed
 from stellarstack.interfaces import Accepted, AcceptStatus, Attachment, Engine, JournalEntry, LineWatcher, OutboxState
 
@@ -188,7 +188,9 @@ class FakeConsole:
 
         return stop
 
-    def set_status(self, status: ServerStatus) -> None:
+    def set_status(
+        self, status: ServerStatus, exit_code: int | None = None, reason: StatusReason | None = None
+    ) -> None:
         self.statuses.append(status)
 
     def send_stats(self, metrics: Mapping[str, Json]) -> None:

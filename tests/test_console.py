@@ -17,7 +17,7 @@ from stellarstack.config import ConsoleConfig
 from stellarstack.console.segments import Segments
 from stellarstack.core.frames import Encoding
 from stellarstack.core.messages import Json
-from stellarstack.core.records import PtySize, ServerStatus
+from stellarstack.core.records import PtySize, ServerStatus, StatusReason
 from stellarstack.errors import DockerUnavailable, InvalidPayload, InvalidState
 from stellarstack.viewing import ViewRequest
 from tests.console_rooms import Rooms, inline
@@ -287,6 +287,76 @@ class ScrollbackTests(ConsoleCase):
         self.console.watch(seen.append)
         self.say("one\n")
         self.assertEqual((seen, len(self.flushLoggedErrors(RuntimeError))), (["one"], 1))
+
+
+class RunTests(ConsoleCase):
+    """Runs are marked: when and where they began and ended, and how."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.epoch = 1.7e9
+
+    def marks(self) -> list[tuple[Any, ...]]:
+        return [(event.offset, event.at - self.epoch, *event[2:]) for event in self.console.runs(0, 1 << 40)]
+
+    def test_a_crash_and_a_stop(self) -> None:
+        """Each end stands after the run's last byte, with exit code and reason; over restarts of the daemon too."""
+        self.run_game()
+        self.say("one\n", after=5)
+        wire = self.view()
+        self.engine.crash(GAME)
+        settle(self.clock)
+        self.console.set_status(ServerStatus.CRASHED, 137, StatusReason.OOM)
+        self.now(self.console.attach(GAME))
+        self.console.set_status(ServerStatus.STARTING)
+        self.console.set_status(ServerStatus.STOPPED, 0, StatusReason.EXIT)
+        self.assertEqual(len(self.marks()), 3)  # the PTY is held still: its last bytes may come
+        self.now(self.engine.start(GAME))
+        self.say("two\n", after=1)
+        self.engine.crash(GAME)
+        settle(self.clock)
+        expected = [
+            (0, 0, "started", None, None), (4, 5, "crashed", 137, "oom"), (4, 5, "started", None, None),
+            (8, 5, "exited", 0, "exit"),
+        ]  # fmt: skip
+        self.assertEqual(self.marks(), expected)
+        self.assertEqual(
+            [frame for frame in wire.frames if frame["type"] == "status"],
+            [{"type": "status", "status": "crashed", "at": self.epoch + 5, "exitCode": 137, "reason": "oom"},
+             {"type": "status", "status": "starting"},
+             {"type": "status", "status": "stopped", "at": self.epoch + 5, "exitCode": 0, "reason": "exit"}],
+        )  # fmt: skip
+        self.die()
+        self.boot()
+        self.assertEqual(self.marks(), expected)
+        self.assertEqual([event.event for event in self.console.runs(4, 8)], ["crashed", "started"])
+
+    def test_an_end_while_the_daemon_was_away(self) -> None:
+        """The mark comes after what the engine's log had of it."""
+        self.run_game()
+        self.say("one\n", after=0.1)
+        self.die()
+        self.say("last words\n")
+        self.engine.crash(GAME)
+        self.boot()
+        joining = self.start(self.console.attach(GAME, rejoin=True))
+        self.console.set_status(ServerStatus.CRASHED, 1, StatusReason.EXIT)
+        for _ in range(60):
+            settle(self.clock, 0.1)
+        self.successResultOf(joining)
+        self.assertEqual([mark[0] for mark in self.marks()], [0, 15])
+
+    def test_bounded(self) -> None:
+        """However often it crashes; an end without a run is no news."""
+        self.console.set_status(ServerStatus.STOPPED)
+        self.assertEqual(self.marks(), [])
+        self.run_game()
+        for number in range(100):
+            self.say("x", after=0.1)
+            self.console.set_status(ServerStatus.CRASHED, number)
+            self.console.set_status(ServerStatus.STARTING)
+            self.now(self.console.attach(GAME))
+        self.assertEqual((len(self.marks()), self.marks()[-2][3]), (127, 99))
 
 
 class SegmentTests(SynchronousTestCase):

@@ -19,6 +19,7 @@ from tests.ws_client import BINARY, CLOSE, TEXT, HandshakeRefused, MemoryEnd, Ws
 RAW = "stellarstack.console.v1.raw"
 JSON = "stellarstack.console.v1"
 WALL = 1_700_000_000.0
+STARTED = [{"offset": 0, "at": WALL, "event": "started"}]
 
 
 class DoorCase(SynchronousTestCase):
@@ -321,7 +322,7 @@ class SessionTests(DoorCase):
             ready, output = viewer.messages()
             expires = WALL + 300
             self.assertEqual(ready, {"type": "ready", "serverId": "srv_1", "status": "running", "canWrite": True,
-                                     "from": 0, "end": 7, "expiresAt": expires})  # fmt: skip
+                                     "from": 0, "end": 7, "expiresAt": expires, "runs": STARTED})  # fmt: skip
             self.assertEqual((output["data"], output["offset"], output["end"]), ("hello\r\n", 0, 7))
 
     def test_subprotocols(self) -> None:
@@ -416,8 +417,8 @@ class SessionTests(DoorCase):
             one.send_json(type="history", limit=262144, before=3)
             settle(self.clock)
         self.assertEqual(viewer.messages(), [
-            {"type": "history", "from": 3, "end": 7, "data": "lo\r\n", "first": 0},
-            {"type": "history", "from": 0, "end": 3, "data": "hel", "first": 0},
+            {"type": "history", "from": 3, "end": 7, "data": "lo\r\n", "first": 0, "runs": []},
+            {"type": "history", "from": 0, "end": 3, "data": "hel", "first": 0, "runs": STARTED},
         ])  # fmt: skip
         self.assertEqual([m["data"] for m in raw.messages()], ["bG8NCg==", "aGVs"])
 

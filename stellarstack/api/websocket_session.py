@@ -298,7 +298,8 @@ class SocketSession:
             else page.data.decode("utf-8", "replace")
         )
         end = page.start + len(page.data)
-        self._say({"type": "history", "from": page.start, "end": end, "data": text, "first": page.first})
+        runs: list[Json] = [event.to_json() for event in feed.runs(page.start, end)]
+        self._say({"type": "history", "from": page.start, "end": end, "data": text, "first": page.first, "runs": runs})
 
     # ---------------------------------------------------------------- what its viewer says
 
@@ -309,6 +310,7 @@ class SocketSession:
             return
         message: dict[str, Json] = {"type": "ready", "serverId": claims.server_id, "status": status.value}
         message |= {"canWrite": self._rules.may_write(), "from": start, "end": end, "expiresAt": claims.expires_at}
+        message["runs"] = [event.to_json() for event in self._feed.runs(start, end + 1)] if self._feed else []
         self._wire.write_frame(text_frame(message))
 
     def write(self, frame: bytes) -> None:

@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from twisted.internet.defer import DeferredLock
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from stellarstack.config import ConsoleConfig
 from stellarstack.console.archive import Archive
+from stellarstack.console.endings import Endings
 from stellarstack.console.fanout import FanOut, FanOutViewer
 from stellarstack.console.notes import Notes, Run, notes_from
 from stellarstack.console.readers import LineReaders
@@ -21,7 +23,7 @@ from stellarstack.core.frames import stats_frame, status_frame
 from stellarstack.core.log_join import Kept
 from stellarstack.core.messages import Json
 from stellarstack.core.open_line import OpenLine
-from stellarstack.core.records import PtySize, ServerStatus
+from stellarstack.core.records import PtySize, ServerStatus, StatusReason
 from stellarstack.core.streams import orphans, readable
 from stellarstack.errors import EngineConflict, InvalidState
 from stellarstack.interfaces import Attachment, Engine, EventBus, LineWatcher
@@ -71,7 +73,7 @@ class Console:
         self._around = around
         self._segments = Segments(around.directory / server_id, around.config.scrollback)
         self._notes = Notes()
-        self._noting = False
+        self._noting = DeferredLock()
         self._scrollback = Scrollback(
             server_id=server_id, segments=self._segments, clock=around.clock, tasks=around.tasks,
             in_thread=around.in_thread, now=around.now,
@@ -81,6 +83,7 @@ class Console:
             clock=around.clock, now=around.now,
         )  # fmt: skip
         self._fanout = self._new_fanout()
+        self._endings = self._new_endings()
         self._attachment: Attachment | None = None
         self._sink: _Sink | None = None
         self._container: str | None = None
@@ -101,6 +104,17 @@ class Console:
         self._notes = notes_from(found if isinstance(found, dict) else {})
         await self._scrollback.load(self._notes.end)
         self._fanout = self._new_fanout()
+        self._endings = self._new_endings()
+
+    def _new_endings(self) -> Endings:
+        return Endings(
+            scrollback=self._scrollback, notes=self._notes, clock=self._around.clock, tasks=self._around.tasks,
+            speaks=self._speaks, keep=self._save_notes,
+        )  # fmt: skip
+
+    def _speaks(self) -> bool:
+        """Whether more of the run may come."""
+        return self._sink is not None or (self._rejoin is not None and not self._rejoin.over)
 
     @property
     def archive(self) -> Archive:
@@ -119,6 +133,7 @@ class Console:
     async def attach(self, container: str, *, rejoin: bool = False) -> None:
         """See ServerConsole.attach. DockerUnavailable or a subclass: nothing is attached."""
         self._let_go()
+        self._endings.settle(at_once=True)
         sink = self._sink = _Sink(self)
         self._typed = OpenLine(unknown=rejoin)
         joining = self._new_rejoin(container) if rejoin else None
@@ -169,6 +184,7 @@ class Console:
         if self._rejoin is not None:
             self._rejoin.attach_ended()
         self._fanout.flush()
+        self._endings.settle()
 
     def _output(self, data: bytes) -> None:
         self._scrollback.append(data)
@@ -226,7 +242,14 @@ class Console:
         await joining.catch_up()
         if not joining.over:
             following = self._around.tasks.spawn("console join", joining.follow())
-            following.addBoth(lambda _: joining.give_up() if not self._closed else None)
+            following.addBoth(lambda _: self._joined(joining))
+        else:
+            self._endings.settle()
+
+    def _joined(self, joining: Rejoin) -> None:
+        if not self._closed:
+            joining.give_up()
+            self._endings.settle()
 
     def _unknown_gap(self) -> None:
         self._fanout.flush()
@@ -235,23 +258,34 @@ class Console:
             self._around.tasks.spawn("console notes", self._save_notes())
 
     async def _save_notes(self) -> None:
-        if self._discarded:
-            return
-        self._notes.end = self._scrollback.end
+        await self._noting.acquire()  # or an older word could overtake a newer one
         try:
-            await self._around.in_thread(self._segments.note, self._notes.to_json())
+            if not self._discarded:
+                self._notes.end = self._scrollback.end
+                await self._around.in_thread(self._segments.note, self._notes.to_json())
         except OSError as error:
             self._log.error("notes on {server}'s console not kept: {reason}", server=self._server_id, reason=str(error))
+        finally:
+            self._noting.release()
 
     # ---------------------------------------------------------------- the household
 
     def watch(self, watcher: LineWatcher) -> Callable[[], None]:
         return self._readers.watch(watcher)
 
-    def set_status(self, status: ServerStatus) -> None:
-        if status is not self._status:
-            self._status = status
+    def set_status(
+        self, status: ServerStatus, exit_code: int | None = None, reason: StatusReason | None = None
+    ) -> None:
+        """See ServerConsole.set_status. The mark comes after the run's last byte, which may be on its way still."""
+        if status is self._status:
+            return
+        ended, self._status = self._status.has_process and not status.has_process, status
+        if not ended:
             self._fanout.notice(self.status_frame())
+            return
+        event = "crashed" if status is ServerStatus.CRASHED else "exited"
+        ending = RunEvent(0, self._around.now(), event, exit_code, reason.value if reason else None)
+        self._fanout.notice(status_frame(status.value, **self._endings.ended(ending)))
 
     def send_stats(self, metrics: Mapping[str, Json]) -> None:
         if len(self._fanout):
@@ -339,6 +373,7 @@ class Console:
     async def stop(self) -> None:
         """The daemon stops: the game goes on, what it said so far is kept."""
         self._close(1001, "the daemon stops")
+        self._endings.settle(at_once=True)
         await self._scrollback.save()
         await self._save_notes()
 

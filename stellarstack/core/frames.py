@@ -54,9 +54,9 @@ def gap_frame(start: int, to: int | None) -> bytes:
     return text_frame({"type": "gap", "from": start, "to": to})
 
 
-def status_frame(status: str) -> bytes:
-    """`status`: the server's new state."""
-    return text_frame({"type": "status", "status": status})
+def status_frame(status: str, **more: Json) -> bytes:
+    """`status`: the server's new state; `more`: how its run ended."""
+    return text_frame({"type": "status", "status": status, **more})
 
 
 def stats_frame(metrics: Mapping[str, Json]) -> bytes:

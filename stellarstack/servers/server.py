@@ -191,7 +191,7 @@ class Server:
             self.keep(changed)
         if before != (changed.status, changed.reason):
             self.tell()
-        self.console.set_status(transition.status)
+        self.console.set_status(transition.status, transition.exit_code, transition.reason)
 
     def keep(self, record: ServerRecord) -> None:
         """Makes `record` the current one and writes it down."""
