@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import secrets
@@ -22,7 +23,8 @@ RUN = ROOT / ".run"
 CONFIG = RUN / "daemon.toml"
 LOG = RUN / "daemon.log"
 BIN = Path(sys.executable).parent
-NODE, SERVER = "node_demo", "srv_demo"
+# one for each checkout: two demos on one Docker are two nodes
+NODE, SERVER = f"node_demo{hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]}", "srv_demo"
 ONLINE_WITHIN, START_WITHIN = 60.0, 120
 # what the kernel takes as the path of a UNIX socket
 SOCKET_PATH_LIMIT = 100

@@ -40,13 +40,14 @@ from stellarstack.servers.household import Household
 from stellarstack.servers.intake import CommandIntake
 from stellarstack.servers.keeper import Keeper
 from stellarstack.servers.operations import Operations
+from stellarstack.servers.ownership import Ownership
 from stellarstack.servers.prune import HOUR, PulledImages, images_of
 from stellarstack.servers.resume import sort_out
 from stellarstack.servers.subnets import SubnetPool
 from stellarstack.servers.surroundings import Surroundings
 from stellarstack.servers.threads import ReactorThreads
 from stellarstack.stages import Stage
-from stellarstack.statefolder import StateFolder
+from stellarstack.statefolder import StateFolder, installation_id
 from stellarstack.store.sqlite_store import SqliteStore
 from stellarstack.tasks import Tasks, within
 from stellarstack.telephone import Telephone
@@ -112,17 +113,22 @@ class Node:
         subnets = SubnetPool(
             engine=self._engine, pool=config.docker.network_pool, threads=self._threads, held=self._household.subnets
         )
+        ownership = Ownership(
+            installation=installation_id(config.paths.state), node_id=self.node_id, engine=self._engine,
+            store=self._store,
+        )  # fmt: skip
         bridges = Bridges(
-            node_id=self.node_id, engine=self._engine, clock=reactor, subnets=subnets, servers=self._household.all
-        )
+            node_id=self.node_id, engine=self._engine, clock=reactor, ownership=ownership, subnets=subnets,
+            servers=self._household.all,
+        )  # fmt: skip
         self._images = PulledImages(
             engine=self._engine, store=self._store, clock=reactor, now=self._now, tasks=self._tasks,
             after=config.docker.prune_after * HOUR, needed=lambda: images_of(self._household.all()),
         )  # fmt: skip
         self._around = Surroundings(
             node_id=self.node_id, engine=self._engine, store=self._store, bus=self._bus, consoles=self._consoles,
-            gauges=self._sampler, fence=self._measuring.fence, subnets=subnets, bridges=bridges, docker=config.docker,
-            servers_root=config.servers_path,
+            gauges=self._sampler, fence=self._measuring.fence, subnets=subnets, bridges=bridges, ownership=ownership,
+            docker=config.docker,            servers_root=config.servers_path,
             state_root=config.paths.state, clock=reactor, now=self._now, tasks=self._tasks, threads=self._threads,
             images=self._images, seccomp=self._seccomp,
         )  # fmt: skip

@@ -13,8 +13,10 @@ from types import TracebackType
 from stellarstack.config import STATE_LOCK
 from stellarstack.errors import ConfigError, StellarError
 
+INSTALLATION_NAME = "installation"
 PRIVATE = 0o700
 TRAVERSABLE = 0o711  # a container's user must get through to its own folder, and see no other's name
+_INSTALLATION = re.compile(r"[0-9a-f]{32}")
 _LEFTOVER = re.compile(r"\.[^/]+\.[0-9a-f]{16}\.tmp")
 
 
@@ -90,6 +92,20 @@ class StateFolder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+
+def installation_id(folder: Path) -> str:
+    """What tells this state folder from any other: made once, kept beside the database. ConfigError: it cannot be."""
+    path = folder / INSTALLATION_NAME
+    try:
+        if not path.exists():
+            write_atomically(path, f"{secrets.token_hex(16)}\n".encode())
+        found = path.read_text(encoding="ascii", errors="replace")[:64].strip()
+    except OSError as error:
+        raise ConfigError(f"[paths] state: {path} cannot be read or made: {error.strerror}") from error
+    if not _INSTALLATION.fullmatch(found):
+        raise ConfigError(f"[paths] state: {path} holds no installation id: put back its 32 hexadecimal digits")
+    return found
 
 
 def write_atomically(path: Path, content: bytes, mode: int = 0o600) -> None:

@@ -38,12 +38,20 @@ class FakeCalls:
         self.made: deque[tuple[str, str]] = deque(maxlen=100_000)
         self._clock = clock
         self._faults: dict[str, deque[Fault]] = {}
+        self._waiting: list[tuple[str, str, list[Fault]]] = []
         self._pending: list[Deferred[Any]] = []
         self._lives = 0
 
-    def fail(self, name: str, error: Exception, *, times: int = 1, effect: bool = False) -> None:
-        """The next `times` calls of `name` (`*`: of any) raise `error`; with `effect` after having been done."""
-        self._faults.setdefault(name, deque()).extend([Fault(error, effect)] * times)
+    def fail(self, name: str, error: Exception, *, times: int = 1, effect: bool = False, after: str = "") -> None:
+        """The next `times` calls of `name` (`*`: of any) raise `error`; with `effect` after having been done.
+
+        `after`: those that come once a call of that name was made.
+        """
+        faults = [Fault(error, effect)] * times
+        if after:
+            self._waiting.append((after, name, faults))
+        else:
+            self._faults.setdefault(name, deque()).extend(faults)
 
     def hang(self, calls: int = 1, *, name: str = "*", effect: bool = False) -> None:
         """The next calls are never answered: TimedOut after `request_timeout` on the clock."""
@@ -52,6 +60,7 @@ class FakeCalls:
     def mend(self) -> None:
         """Takes back what `fail` and `hang` had still in store."""
         self._faults.clear()
+        self._waiting.clear()
 
     def break_all(self, error: Exception) -> None:
         """Every connection breaks: calls under way end with `error`, and those that had not arrived are lost."""
@@ -65,6 +74,9 @@ class FakeCalls:
         if self.down:
             raise DockerUnavailable("Docker does not answer: 2: No such file or directory.")
         fault = self._fault(name)
+        for after, other, faults in [one for one in self._waiting if one[0] == name]:
+            self._waiting.remove((after, other, faults))
+            self._faults.setdefault(other, deque()).extend(faults)
         if fault is None and self.latency is None:
             return effect()
         half = self.latency(name) / 2 if self.latency is not None else 0.0

@@ -16,7 +16,7 @@ from tests.fake_container import Container
 class FakeNetwork:
     name: str
     subnets: tuple[str, ...]
-    labels: Mapping[str, str]
+    labels: dict[str, str]
 
 
 class FakeNetworks:
@@ -46,6 +46,9 @@ class FakeNetworks:
         if any(name in one.addresses for one in self._running()):
             raise EngineConflict(f"Docker: error while removing network: network {name} has active endpoints")
         self._networks.pop(name, None)
+
+    def all(self) -> Sequence[FakeNetwork]:
+        return list(self._networks.values())
 
     def list(self, labels: Mapping[str, str]) -> Mapping[str, Sequence[str]]:
         wanted = labels.items()

@@ -32,6 +32,7 @@ from stellarstack.servers.household import Household
 from stellarstack.servers.intake import CommandIntake
 from stellarstack.servers.keeper import Keeper
 from stellarstack.servers.operations import Operations
+from stellarstack.servers.ownership import Ownership
 from stellarstack.servers.prune import PulledImages, images_of
 from stellarstack.servers.resume import sort_out
 from stellarstack.servers.subnets import SubnetPool
@@ -69,6 +70,7 @@ class World:
         self.docker = DockerConfig()
         self.commit_delay: Callable[[str], float] | None = None
         self.number = 0
+        self.installation = "1" * 32
         self.draining = False
         self.docker = DockerConfig()
         self.build()
@@ -85,6 +87,7 @@ class World:
         self.bus = Bus(node_id=NODE, store=store, clock=self.clock)
         self.lifecycle = NodeLifecycle()
         self.household = Household(draining=self._drains, on_end=lambda *ended: self.keeper.ended(*ended))
+        ownership = Ownership(installation=self.installation, node_id=NODE, engine=engine, store=store)
         subnets = SubnetPool(
             engine=engine, pool=IPv4Network("10.213.0.0/16"), threads=self.threads, held=self.household.subnets
         )
@@ -98,8 +101,10 @@ class World:
                 needed=lambda: images_of(self.household.all()),
             ),
             subnets=subnets,
+            ownership=ownership,
             bridges=Bridges(
-                node_id=NODE, engine=engine, clock=self.clock, subnets=subnets, servers=self.household.all
+                node_id=NODE, engine=engine, clock=self.clock, ownership=ownership, subnets=subnets,
+                servers=self.household.all,
             ),
         )  # fmt: skip
         shelf = BlueprintShelf(self.root / "blueprints", self.threads)

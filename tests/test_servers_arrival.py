@@ -88,6 +88,7 @@ class CreateTests(PowerCase):
             "stellarstack.node": NODE,
             "stellarstack.server": "srv_1",
             "stellarstack.role": "install",
+            "stellarstack.installation": self.world.installation,
         }
         done(self.world.engine.create_container("install-x", {"Image": "test/installer:1", "Labels": labels}))
         self.world.restart()

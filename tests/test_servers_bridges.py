@@ -14,7 +14,12 @@ from tests.household import NODE, PowerCase, done
 
 OWNER = "owner_42"
 SHARED = f"{NODE}-{OWNER}"
-LABELS = {"stellarstack.node": NODE, "stellarstack.role": "shared", "stellarstack.network": OWNER}
+LABELS = {
+    "stellarstack.installation": "1" * 32,
+    "stellarstack.node": NODE,
+    "stellarstack.role": "shared",
+    "stellarstack.network": OWNER,
+}
 GAME = Program(output="Done\n", replies={"stop": 0})
 
 
@@ -78,7 +83,7 @@ class SharedNetworkTests(PowerCase):
             self.world.run(1)
             self.world.engine.faults.latency = lambda name, slow=slow: 1.0 if name == slow else 0.01
             gone, come = self.world.send("server.delete", serverId=old), self.many(new)[0]
-            self.world.run(5)
+            self.world.run(20)
             self.assertEqual((self.outcome(gone)[0], self.outcome(come)[0]), ("succeeded", "succeeded"), slow)
             self.world.engine.faults.latency = None
             self.assertEqual((self.world.status(new), set(self.networks())), ("running", {SHARED}), slow)

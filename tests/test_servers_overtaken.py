@@ -232,7 +232,7 @@ class DeleteTests(PowerCase):
     def test_database_broken(self) -> None:
         """A record that cannot be removed keeps its server, which is written down again."""
         self.made(start=False)
-        self.world.engine.faults.latency = lambda _: 0.5
+        self.world.engine.faults.latency = lambda _: 0.3
         delete = self.power("delete")
         self.world.run(0.7)
         self.world.store.broken = True

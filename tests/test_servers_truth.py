@@ -35,7 +35,7 @@ class FailingEngineTests(PowerCase):
         """Where neither the start nor the question after it is answered, it is asked until the truth is known."""
         self.made(start=False)
         self.world.engine.faults.fail("start", LOST, effect=True)
-        self.world.engine.faults.fail("inspect", LOST, times=3)
+        self.world.engine.faults.fail("inspect", LOST, times=3, after="start")
         self.power("start")
         self.world.run(20)
         self.assertEqual((self.running(), self.world.status()), (True, "running"))
@@ -43,7 +43,7 @@ class FailingEngineTests(PowerCase):
     def test_after_the_start(self) -> None:
         """A stumble right after the process was started does not make it crashed."""
         self.made(start=False)
-        self.world.engine.faults.fail("inspect", LOST)
+        self.world.engine.faults.fail("inspect", LOST, after="start")
         self.power("start")
         self.world.run(5)
         self.assertEqual((self.running(), self.world.status()), (True, "running"))

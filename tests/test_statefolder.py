@@ -16,6 +16,7 @@ from stellarstack.statefolder import (
     TRAVERSABLE,
     StateFolder,
     StateFolderTaken,
+    installation_id,
     make_folder,
     remove_leftovers,
     write_atomically,
@@ -51,6 +52,28 @@ class FolderCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.base = Path(self.mktemp()).absolute()
         self.base.mkdir()
+
+
+class InstallationTests(FolderCase):
+    def test_made_once(self) -> None:
+        """A state folder has one id for ever, its own and private."""
+        other = self.base / "other"
+        other.mkdir()
+        found = installation_id(self.base)
+        self.assertRegex(found, "^[0-9a-f]{32}$")
+        self.assertEqual(installation_id(self.base), found)
+        self.assertNotEqual(installation_id(other), found)
+        self.assertEqual(_mode(self.base / "installation"), 0o600)
+
+    def test_refused(self) -> None:
+        """A file that is no id, or cannot be read, is not made anew: what runs would be given up."""
+        for content in ("", "x" * 32, "0" * 33):
+            (self.base / "installation").write_text(content)
+            error = self.assertRaises(ConfigError, installation_id, self.base)
+            self.assertIn("installation", str(error))
+        (self.base / "installation").unlink()
+        (self.base / "installation").mkdir()
+        self.assertRaises(ConfigError, installation_id, self.base)
 
 
 class MakeTests(FolderCase):

@@ -21,6 +21,7 @@ LABEL_NODE = "stellarstack.node"
 LABEL_SERVER = "stellarstack.server"
 LABEL_ROLE = "stellarstack.role"
 LABEL_NETWORK = "stellarstack.network"
+LABEL_INSTALLATION = "stellarstack.installation"
 ROLE_RUN = "run"
 ROLE_INSTALL = "install"
 ROLE_SHARED = "shared"  # of a network that several servers may join
@@ -38,9 +39,9 @@ class Placement:
     """Where on this node a server's container stands, and this node's rules.
 
     `root_path`: the server's root on the host; `install_path`: a folder on the host, out of the tenant's reach, that
-    holds `install.sh` (installs only). `aliases`: what the server is called in its network. `seccomp`: a profile's JSON
-    text, None: Docker's own. `memory_overhead`: what runtimes get beyond the limit the game is told, as a fraction of
-    it; None: `core.resources`' steps. Sizes in MB.
+    holds `install.sh` (installs only). `aliases`: what the server is called in its network. `installation`: the id of
+    this daemon's state folder. `seccomp`: a profile's JSON text, None: Docker's own. `memory_overhead`: what runtimes
+    get beyond the limit the game is told, as a fraction of it; None: `core.resources`' steps. Sizes in MB.
     """
 
     node_id: str
@@ -50,6 +51,7 @@ class Placement:
     root_path: str
     network: str
     aliases: tuple[str, ...] = ()
+    installation: str = ""
     install_path: str = ""
     read_only_root: bool = True
     tmpfs_mb: int = 100
@@ -177,7 +179,12 @@ def _common(spec: ServerSpec, placement: Placement, role: str) -> dict[str, Json
         "AttachStdout": True,
         "AttachStderr": True,
         "Env": [f"{key}={value}" for key, value in env.items()],
-        "Labels": {LABEL_NODE: placement.node_id, LABEL_SERVER: spec.server_id, LABEL_ROLE: role},
+        "Labels": {
+            LABEL_NODE: placement.node_id,
+            LABEL_SERVER: spec.server_id,
+            LABEL_ROLE: role,
+            LABEL_INSTALLATION: placement.installation,
+        },
     }
 
 

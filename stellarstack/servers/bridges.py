@@ -17,9 +17,10 @@ from twisted.logger import Logger
 from stellarstack.core.container_spec import LABEL_NETWORK, LABEL_NODE, LABEL_ROLE, LABEL_SERVER, ROLE_SHARED
 from stellarstack.core.records import ServerStatus
 from stellarstack.core.subnets import PREFIX, SHARED_PREFIX
-from stellarstack.errors import EngineConflict, StellarError
+from stellarstack.errors import EngineConflict, InvalidState, StellarError
 from stellarstack.interfaces import Engine
-from stellarstack.servers.steady import Hands
+from stellarstack.servers.ownership import Ownership
+from stellarstack.servers.steady import ADVICE, Hands
 from stellarstack.servers.subnets import SubnetPool
 
 if TYPE_CHECKING:
@@ -42,16 +43,22 @@ class Bridges:
         node_id: str,
         engine: Engine,
         clock: IReactorTime,
+        ownership: Ownership,
         subnets: SubnetPool,
         servers: Callable[[], Iterable[Server]],
     ) -> None:
         self._node_id = node_id
         self._engine = engine
-        self._hands = Hands(engine, clock)
+        self._ownership = ownership
+        self._hands = Hands(engine, clock, ownership)
         self._subnets = subnets
         self._servers = servers
         self._locks: dict[str, DeferredLock] = {}
         self._leaving: set[str] = set()
+
+    def names(self, server: Server) -> set[str]:
+        """The engine's names of all networks that may have been made for the server."""
+        return {server.container_name, self.name_of(server), _stood_in(server, server.record.network)}
 
     def name_of(self, server: Server) -> str:
         """The engine's name of the network that the server's next container is made in."""
@@ -86,14 +93,12 @@ class Bridges:
         """The server is deleted, its container is gone: its networks are removed where nobody else needs them."""
         self._leaving &= {one.id for one in self._servers()}
         self._leaving.add(server.id)
-        for name in dict.fromkeys(
-            (server.container_name, self.name_of(server), _stood_in(server, server.record.network))
-        ):
+        for name in sorted(self.names(server)):
             await self._tidy(name)
 
     async def sweep(self) -> None:
         """Removes shared networks that no server needs, left by a daemon that died or an engine that was away."""
-        for name in await self._engine.networks({LABEL_NODE: self._node_id, LABEL_ROLE: ROLE_SHARED}):
+        for name in await self._engine.networks({**self._ownership.label, LABEL_ROLE: ROLE_SHARED}):
             await self._tidy_quietly(name)
 
     async def _ensure(self, server: Server, name: str) -> None:
@@ -106,12 +111,14 @@ class Bridges:
             if found is None:
                 subnet = subnet or await self._take(server)
                 try:
-                    await self._hands.create_network(name, subnet, labels)
+                    await self._hands.create_network(name, subnet, {**labels, **self._ownership.label})
                 except EngineConflict:
                     await self._hands.remove_network(name)
                     self._subnets.give_back(subnet)
                     subnet = await self._take(server, instead_of=subnet)
                     continue
+            elif not await self._ownership.our_network(name):
+                raise InvalidState(f"network {name} belongs to another daemon; {ADVICE}")
             self._stands_in(server, name, found[0] if found else subnet)
             return
         raise EngineConflict(f"no free network could be found for server {server.id} in [docker] network_pool")

@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredLock, FirstError
 from twisted.logger import Logger
 
-from stellarstack.core.container_spec import LABEL_NODE, LABEL_ROLE, LABEL_SERVER, ROLE_INSTALL
+from stellarstack.core.container_spec import LABEL_INSTALLATION, LABEL_NODE, LABEL_ROLE, LABEL_SERVER, ROLE_INSTALL
 from stellarstack.core.crash import BACKOFF_FIRST, Ending, in_window, judge, known_cause
 from stellarstack.core.events import node_alert
 from stellarstack.core.messages import Json
@@ -55,6 +55,7 @@ class Keeper:
         self._draining = draining
         self._rebooted = rebooted
         self._first = True
+        self._foreign: frozenset[str] = frozenset()
         self._reconciling = DeferredLock()
         self._last_event = 0.0
         self._pause: Deferred[None] | None = None
@@ -143,6 +144,11 @@ class Keeper:
         await self._reconciling.run(lambda: Deferred.fromCoroutine(self._reconcile_all()))
 
     async def _reconcile_all(self) -> None:
+        around = self._around
+        try:
+            await around.ownership.adopt({one.id: around.bridges.names(one) for one in self._household.all()})
+        except StellarError as error:
+            self._log.warn("what is ours could not be looked for: {reason}", reason=str(error))
         for server in self._household.all():
             fresh = not server.seen
             cause = StatusReason.DOCKER_RESTART if self._rebooted() else StatusReason.RECONCILED
@@ -178,16 +184,35 @@ class Keeper:
                     server.tell()
 
     async def _look_at_strangers(self) -> None:
-        """Games with this node's label and no record are left alone, and told. Forgotten installs are removed."""
+        """Games with this node's label and no record are left alone, and told; so is what another daemon made.
+
+        Forgotten installs are removed.
+        """
+        foreign = []
         for container in await self._around.engine.containers({LABEL_NODE: self._around.node_id}):
             server_id = container.labels.get(LABEL_SERVER, "")
             server = self._household.find(server_id)
-            if container.labels.get(LABEL_ROLE) == ROLE_INSTALL:
+            ours = self._around.ownership.ours(container)
+            if not ours and (server is not None or LABEL_INSTALLATION in container.labels):
+                foreign.append(container.name)
+            elif container.labels.get(LABEL_ROLE) == ROLE_INSTALL:
                 if server is None or not server.busy:
                     await self._remove_forgotten(container)
             elif server is None and container.running:
                 text = f"container {container.name} of server {server_id} runs here without a record; it is left alone"
                 await self._alert("warning", "container_without_record", text, server_id)
+        await self._tell_foreign(frozenset(foreign))
+
+    async def _tell_foreign(self, names: frozenset[str]) -> None:
+        """Once, and again when others come."""
+        fresh, self._foreign = names - self._foreign, names
+        if fresh:
+            some = ", ".join(sorted(names)[:5])
+            text = (
+                f"{len(names)} containers of another daemon bear this node's id ({some}); they are left alone: "
+                "give each daemon its own [node] id"
+            )
+            await self._alert("critical", "node_id_shared", text)
 
     async def _remove_forgotten(self, container: ContainerState) -> None:
         self._log.warn("{container}: nobody waits for this install any more", container=container.name)
@@ -277,7 +302,7 @@ class Keeper:
     async def _stop_over_limit(self, server: Server) -> None:
         self._add_internal(server.id, "stop over the disk limit", lambda step: stop(server, step, None), _forget, True)
 
-    async def _alert(self, severity: str, code: str, text: str, server_id: str, **more: Json) -> None:
+    async def _alert(self, severity: str, code: str, text: str, server_id: str | None = None, **more: Json) -> None:
         around = self._around
         await around.bus.emit(node_alert(around.node_id, around.now(), severity, code, text, server_id, **more))
 

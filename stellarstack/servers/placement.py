@@ -19,6 +19,7 @@ def placement_of(server: Server, install_path: str = "") -> Placement:
         root_path=str(server.root),
         network=around.bridges.name_of(server),
         aliases=around.bridges.aliases(server),
+        installation=around.ownership.installation,
         install_path=install_path,
         read_only_root=docker.read_only_root,
         tmpfs_mb=docker.tmpfs_size,

@@ -11,11 +11,13 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from stellarstack.core.messages import Json
-from stellarstack.errors import StellarError, TimedOut
+from stellarstack.errors import ContainerGone, EngineConflict, InvalidState, StellarError, TimedOut
 from stellarstack.interfaces import Engine
+from stellarstack.servers.ownership import Ownership
 from stellarstack.servers.threads import Threads
 from stellarstack.tasks import within
 
+ADVICE = "give each daemon its own [node] id"
 GRACE = 5.0  # seconds that a cancelled caller waits for the end of what it began
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -55,29 +57,49 @@ def _hears(running: Deferred[T]) -> Deferred[T]:
 
 
 class Hands:
-    """The engine's effects, each steady. Questions, pulls and waits are asked of the engine itself: they may break."""
+    """The engine's effects, each steady. Questions, pulls and waits are asked of the engine itself: they may break.
 
-    def __init__(self, engine: Engine, clock: IReactorTime) -> None:
+    Nothing is done to what another daemon made: here it counts as gone, and a container or network that is to take its
+    name is refused (InvalidState).
+    """
+
+    def __init__(self, engine: Engine, clock: IReactorTime, ownership: Ownership) -> None:
         self._engine = engine
         self._clock = clock
+        self._ownership = ownership
 
     async def create_container(self, name: str, body: Mapping[str, Json]) -> str:
-        return await steady(self._clock, "a create", _run(self._engine.create_container(name, body)))
+        try:
+            return await steady(self._clock, "a create", _run(self._engine.create_container(name, body)))
+        except EngineConflict:
+            if await self._foreign(name):
+                raise InvalidState(f"container {name} belongs to another daemon; {ADVICE}") from None
+            raise
 
     async def start(self, container: str) -> None:
         await steady(self._clock, "a start", _run(self._engine.start(container)))
 
     async def kill(self, container: str, signal: str) -> None:
+        if await self._foreign(container):
+            raise ContainerGone(f"container {container} belongs to another daemon")
         await steady(self._clock, "a kill", _run(self._engine.kill(container, signal)))
 
     async def remove(self, container: str) -> None:
-        await steady(self._clock, "a remove", _run(self._engine.remove(container)))
+        if not await self._foreign(container):
+            await steady(self._clock, "a remove", _run(self._engine.remove(container)))
 
     async def create_network(self, name: str, subnet: str, labels: Mapping[str, str]) -> None:
         await steady(self._clock, "a create", _run(self._engine.create_network(name, subnet, labels)))
 
     async def remove_network(self, name: str) -> None:
-        await steady(self._clock, "a remove", _run(self._engine.remove_network(name)))
+        if await self._ownership.our_network(name):
+            await steady(self._clock, "a remove", _run(self._engine.remove_network(name)))
+
+    async def _foreign(self, container: str) -> bool:
+        try:
+            return not self._ownership.ours(await self._engine.inspect(container))
+        except ContainerGone:
+            return False
 
 
 class SteadyThreads:

@@ -13,6 +13,7 @@ from stellarstack.bus import Bus
 from stellarstack.config import DockerConfig
 from stellarstack.interfaces import Consoles, Engine, Store
 from stellarstack.servers.bridges import Bridges
+from stellarstack.servers.ownership import Ownership
 from stellarstack.servers.prune import PulledImages
 from stellarstack.servers.steady import Hands, SteadyThreads
 from stellarstack.servers.subnets import SubnetPool
@@ -58,6 +59,7 @@ class Surroundings:
     fence: Fence
     subnets: SubnetPool
     bridges: Bridges
+    ownership: Ownership
     docker: DockerConfig
     servers_root: Path
     state_root: Path
@@ -71,7 +73,7 @@ class Surroundings:
     @property
     def hands(self) -> Hands:
         """The engine's effects, which a cancelled procedure does not leave half done."""
-        return Hands(self.engine, self.clock)
+        return Hands(self.engine, self.clock, self.ownership)
 
     @property
     def in_thread(self) -> SteadyThreads:

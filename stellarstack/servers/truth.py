@@ -89,9 +89,10 @@ def _mark(server: Server) -> tuple[str | None, ServerStatus]:
 
 async def _state_of(server: Server) -> ContainerState | None:
     try:
-        return await server.around.engine.inspect(server.container_name)
+        state = await server.around.engine.inspect(server.container_name)
     except ContainerGone:
         return None
+    return state if server.around.ownership.ours(state) else None
 
 
 async def _take(server: Server, state: ContainerState | None, cause: StatusReason | None) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.integration.node_process import NodeProcess
+from tests.integration.node_process import NodeProcess, blueprint
 from tests.redis_server import RedisServer
 
 # Answers on 7000 with its own name; `ask HOST` asks another's, `name HOST` looks it up.
@@ -90,6 +90,31 @@ class NetworkTests(SynchronousTestCase):
                 self.says(stranger, f"ask {address}", f"{address} says: []")
             self.says("a.one", f"ask {self.address(stranger)}", f"{self.address(stranger)} says: []")
             self.says("a.one", f"name {stranger}", f"{stranger}: unknown")
+
+    def test_one_node_id_twice(self) -> None:
+        """Two daemons of one node id on one engine: neither ends, takes or believes what the other made; both tell."""
+        first = self.node
+        first.create("both")
+        redis = RedisServer("appendonly yes")
+        self.addCleanup(redis.stop)
+        second = NodeProcess(redis.start())
+        self.addCleanup(second.close)
+        second.config.write_text(second.config.read_text().replace(second.node_id, first.node_id))
+        second.node_id = first.node_id
+        second.start()
+        second.until(lambda: second.events("node.alert", code="node_id_shared"), 10, "the alert")
+        before = self.inspected("container", f"{first.node_id}.both")["State"]["StartedAt"]
+        refused = second.result(second.send("server.create", serverId="both", blueprint=blueprint(second.image)))
+        self.assertEqual((refused["status"], refused["error"]["code"]), ("failed", "invalid_state"))
+        second.create("only")
+        first.kill()
+        first.start()
+        first.until(lambda: first.events("node.alert", code="node_id_shared"), 10, "the alert")
+        second.run("server.delete", serverId="only")
+        self.assertEqual(self.inspected("container", f"{first.node_id}.both")["State"]["StartedAt"], before)
+        self.assertEqual([one["status"] for one in first.run("server.list")["servers"]], ["running"])
+        self.assertEqual(second.run("server.list"), {"servers": []})
+        self.assertEqual(first.run("server.stop", serverId="both")["exitCode"], 0)
 
     def test_comes_and_goes(self) -> None:
         """A restarted daemon and a restarted server keep the network; it goes with its last server."""
