@@ -18,6 +18,7 @@ from twisted.web.server import Site
 from stellarstack.api.websocket import ConsoleEndpoint
 from stellarstack.config import ConsoleConfig, DockerConfig
 from stellarstack.console.consoles import Consoles
+from stellarstack.console.seats import Seating
 from stellarstack.core.claims import Claims
 from stellarstack.core.messages import Event, Json
 from stellarstack.core.records import ServerStatus
@@ -56,7 +57,8 @@ async def serve(folder: str, container: str) -> None:
     consoles = Consoles(engine=engine, directory=Path(folder), config=config, bus=others, node_id="node_bench",
                         reactor=reactor, tasks=tasks)  # fmt: skip
     endpoint = ConsoleEndpoint(consoles=consoles, directory=others, tokens=others, config=config, node_id="node_bench",
-                               bus=others, clock=reactor, now=time.time, tasks=tasks)  # fmt: skip
+                               bus=others, clock=reactor, now=time.time, tasks=tasks,
+                               seats=Seating(config=config, now=time.time))  # fmt: skip
     console = await consoles.open(SERVER, ServerStatus.RUNNING)
     await console.attach(container)
     await engine.start(container)

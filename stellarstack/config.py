@@ -162,6 +162,7 @@ class ConsoleConfig:
     viewers_per_server: int = _key(200, low=1, high=10_000)
     viewers_per_user: int = _key(100, low=1, high=10_000)
     connections: int = _key(2000, low=1, high=100_000)
+    waiting: int = _key(256, low=1, high=100_000)
     auth_deadline: float = _key(10.0, low=0.1, high=300)
     ping_interval: float = _key(30.0, low=1, high=3600)
     stall_deadline: float = _key(60.0, low=1, high=3600)

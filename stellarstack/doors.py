@@ -18,6 +18,7 @@ from stellarstack.auth.token import ConsoleTokens
 from stellarstack.bus import Bus
 from stellarstack.config import Config
 from stellarstack.console.consoles import Consoles
+from stellarstack.console.seats import Seating
 from stellarstack.core.messages import Origin
 from stellarstack.core.requests import ConsoleRevoke
 from stellarstack.errors import InvalidState
@@ -62,10 +63,11 @@ class Doors:
             node_id=config.node.id, auth=config.auth, secret=read_or_make_secret(config.paths.state / "jwt_secret"),
             store=rooms.store, now=now,
         )  # fmt: skip
+        self.seats = Seating(config=config.console, now=now)
         self._endpoint = ConsoleEndpoint(
-            consoles=rooms.consoles, directory=rooms.servers, tokens=self.tokens, config=config.console,
-            node_id=config.node.id or "", bus=rooms.bus, clock=reactor, now=now, tasks=self._tasks,
-            allowed_origins=config.server.allowed_origins,
+            consoles=rooms.consoles, directory=rooms.servers, seats=self.seats, tokens=self.tokens,
+            config=config.console, node_id=config.node.id or "", bus=rooms.bus, clock=reactor, now=now,
+            tasks=self._tasks, allowed_origins=config.server.allowed_origins,
         )  # fmt: skip
         site = make_site(
             reactor=reactor, tasks=self._tasks, health=rooms.facts.health, metrics=rooms.facts.metrics,
@@ -81,13 +83,13 @@ class Doors:
         self._control = ControlListener(
             path=config.paths.control_socket, reactor=reactor, tasks=self._tasks,
             intake=rooms.intake if config.node.id else _NotRegistered(), bus=rooms.bus,
-            directory=rooms.servers, mint=self.tokens, node=rooms.facts.info,
+            directory=rooms.servers, sessions=self.seats.rows, mint=self.tokens, node=rooms.facts.info,
         )  # fmt: skip
 
     @property
     def viewers(self) -> int:
-        """How many console connections are open."""
-        return len(self._endpoint)
+        """How many sessions sit at the consoles, over all doors."""
+        return len(self.seats)
 
     @property
     def plaintext(self) -> bool:
@@ -103,7 +105,7 @@ class Doors:
                 await self.tokens.revoke(request.user_id, request.server_id)
         finally:
             # also where the database cannot keep it now: in memory it holds, and nobody stays in
-            closed = self._endpoint.revoke(jti=request.jti, user_id=request.user_id, server_id=request.server_id)
+            closed = self.seats.revoke(jti=request.jti, user_id=request.user_id, server_id=request.server_id)
         return closed
 
     def probe(self) -> None:

@@ -14,6 +14,7 @@ from twisted.web.server import Site
 from stellarstack.api.websocket import ConsoleEndpoint
 from stellarstack.config import ConsoleConfig
 from stellarstack.console.consoles import Consoles
+from stellarstack.console.seats import Seating
 from stellarstack.core.claims import Claims
 from stellarstack.core.messages import Event
 from stellarstack.core.records import ServerStatus
@@ -104,9 +105,10 @@ class Rooms:
             engine=engine, directory=directory, config=config, bus=self.bus, node_id="node_t", reactor=reactor,
             tasks=self.tasks, now=now, in_thread=in_thread,
         )  # fmt: skip
+        self.seats = Seating(config=config, now=now)
         self.endpoint = ConsoleEndpoint(
-            consoles=self.consoles, directory=self.directory, tokens=self.tokens, config=config, node_id="node_t",
-            bus=self.bus, clock=reactor, now=now, tasks=self.tasks, allowed_origins=allowed_origins,
+            consoles=self.consoles, directory=self.directory, seats=self.seats, tokens=self.tokens, config=config,
+            node_id="node_t", bus=self.bus, clock=reactor, now=now, tasks=self.tasks, allowed_origins=allowed_origins,
         )  # fmt: skip
         self.endpoint.start()
         root = Resource()

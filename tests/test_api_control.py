@@ -117,7 +117,8 @@ class ControlCase(SynchronousTestCase):
 
         rooms: dict[str, Any] = {
             "path": self.path, "reactor": self.clock, "tasks": self.tasks, "intake": self.inbox, "bus": self.ears,
-            "directory": Servers(), "mint": mint or self.tokens, "node": node,
+            "directory": Servers(), "sessions": lambda: [{"id": 1, "serverId": "srv_1", "via": "ssh"}],
+            "mint": mint or self.tokens, "node": node,
         }  # fmt: skip
         return ControlListener(**{**rooms, **how})
 
@@ -419,7 +420,8 @@ class Listings(ControlCase):
     """What is told at once."""
 
     def test_servers(self) -> None:
-        """`GET /v1/servers` gives the directory's rows."""
+        """`GET /v1/servers` gives the directory's rows, `GET /v1/sessions` the seats'."""
+        self.assertEqual(self.get("/v1/sessions").json, {"sessions": [{"id": 1, "serverId": "srv_1", "via": "ssh"}]})
         self.assertEqual(
             self.get("/v1/servers").json, {"servers": [{"serverId": "srv_1", "name": "Grün", "status": "running"}]}
         )
@@ -576,7 +578,7 @@ class WholeHousehold(SynchronousTestCase):
         self.world.start()
         self.control = ControlListener(
             path=Path("unused"), reactor=self.world.clock, tasks=self.world.tasks, intake=self.world.intake,
-            bus=self.world.bus, directory=self.world.household,
+            bus=self.world.bus, directory=self.world.household, sessions=list,
             mint=ConsoleTokens(
                 node_id="n", auth=AuthConfig(jwt_secret=Secret("s" * 40)), secret=None, store=self.world.store,
                 now=self.world.clock.seconds,

@@ -456,11 +456,11 @@ class SessionTests(DoorCase):
         """W11, W12, K24: sessions that match are closed with 4403 at once, others live."""
         self.rooms.tokens.add("second", user_id="usr_2")
         mine, other = self.join(), self.join(token="second")
-        self.assertEqual(self.rooms.endpoint.revoke(), 0)
-        self.assertEqual(self.rooms.endpoint.revoke(user_id="usr_1", server_id="srv_1"), 1)
+        self.assertEqual(self.rooms.seats.revoke(), 0)
+        self.assertEqual(self.rooms.seats.revoke(user_id="usr_1", server_id="srv_1"), 1)
         settle(self.clock)
         self.assertEqual((mine.close_code, other.close_code), (4403, None))
-        self.assertEqual(self.rooms.endpoint.revoke(jti="jti-second"), 1)
+        self.assertEqual(self.rooms.seats.revoke(jti="jti-second"), 1)
 
     def test_audit(self) -> None:
         """Who came, what lines were entered, who left: with address and user agent."""
@@ -534,18 +534,45 @@ class SessionTests(DoorCase):
 class LimitTests(DoorCase):
     """[console]'s limits and [server] allowed_origins."""
 
-    config = ConsoleConfig(connections=2, viewers_per_server=1, viewer_buffer=65536, stall_deadline=60)
+    config = ConsoleConfig(connections=2, waiting=16, viewers_per_server=1, viewer_buffer=65536, stall_deadline=60)
     allowed_origins = ("https://panel.example",)
 
     def test_of_the_node(self) -> None:
         """W13: over the limit 429 with a header, 1013 without; places are given back."""
-        first, second = self.join(token=None), self.join(token=None)
-        self.assertEqual(self.refused().status, 429)
-        self.assertEqual(self.join(token=None).close_code, 1013)
+        for server in ("srv_2", "srv_3"):
+            self.now(self.rooms.open(server))
+            self.rooms.tokens.add(server, server)
+        first = self.join()
+        self.join(token="srv_2")
+        self.assertEqual(self.refused(token="srv_3").status, 429)
+        self.assertEqual(self.first_frame("srv_3").close_code, 1013)
         first.drop()
-        second.drop()
         settle(self.clock, 1)
-        self.join()
+        self.join(token="srv_3")
+
+    def test_who_shows_no_token_takes_no_place(self) -> None:
+        """W13, P03: 2 000 upgrades without a token keep nobody out; the oldest are closed with 1013, and forgotten."""
+        good = self.join(token=None)
+        crowd = [self.join(token=None, peer="192.0.2.66") for _ in range(2000)]
+        closed = [viewer.close_code for viewer in crowd]
+        self.assertEqual(closed, [1013] * 1998 + [None] * 2)
+        good.send_json(type="auth", token="good")
+        settle(self.clock)
+        self.assertEqual([m["type"] for m in good.messages()], ["ready", "output"])
+        good.drop()
+        settle(self.clock)
+        self.assertEqual(self.join().messages()[0]["type"], "ready")
+        self.assertEqual(len(self.rooms.endpoint), 3)
+
+    def test_who_is_turned_away_and_stays(self) -> None:
+        """K29: those that do not answer their close frame are bounded, too."""
+        for _ in range(400):
+            self.dial(token=None, answer_close=False)
+        settle(self.clock, 1)
+        self.assertEqual(len(self.rooms.endpoint), 256 + 2)
+        settle(self.clock, 10)
+        settle(self.clock, 10)
+        self.assertEqual(len(self.rooms.endpoint), 0)
 
     def test_of_a_server(self) -> None:
         """P03: the second viewer is refused, and let in when the first is gone."""
@@ -592,7 +619,7 @@ class LimitTests(DoorCase):
             if wrong:
                 viewer.send_frame(3, b"")
             else:
-                self.rooms.endpoint.revoke(user_id="usr_1")
+                self.rooms.seats.revoke(user_id="usr_1")
             settle(self.clock)
             settle(self.clock, 9)
             self.assertEqual((viewer.close_code, len(self.rooms.endpoint)), (1002 if wrong else 4403, 1))

@@ -376,10 +376,10 @@ def _done() -> Exception:
 
 def connect_memory(
     clock: Clock, site: Any, path: str = "/console", headers: Mapping[str, str] | None = None,
-    subprotocols: Sequence[str] = (), *, answer_close: bool = True,
+    subprotocols: Sequence[str] = (), *, answer_close: bool = True, peer: str = "192.0.2.7",
 ) -> tuple[WsClient, MemoryEnd]:  # fmt: skip
     """Opens a WebSocket to `site` in memory; also the server's end. `client.opened` tells how it went."""
-    address = IPv4Address("TCP", "192.0.2.7", 40000)
+    address = IPv4Address("TCP", peer, 40000)
     ours, theirs = MemoryEnd(clock, address), MemoryEnd(clock, address)
     ours.other, theirs.other = theirs, ours
     made = WsClient(path, headers or {}, subprotocols, answer_close)

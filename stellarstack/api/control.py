@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ _TOO_SLOW = b'{"type":"stream.dropped","error":{"code":"too_slow","message":"the
 _STOPPING = b'{"type":"stream.ended","error":{"code":"unavailable","message":"the daemon stops"}}'
 
 NodeSource = Callable[[], Awaitable[Mapping[str, Json]]]
+RowSource = Callable[[], Sequence[Mapping[str, Json]]]
 
 
 class EventDoor:
@@ -69,11 +70,12 @@ class ControlListener:
 
     def __init__(
         self, *, path: Path, reactor: Any, tasks: Tasks, intake: Intake, bus: EventBus, directory: ServerDirectory,
-        mint: Mint, node: NodeSource, limits: HttpLimits | None = None,
+        sessions: RowSource, mint: Mint, node: NodeSource, limits: HttpLimits | None = None,
     ) -> None:  # fmt: skip
         self._path = path
         self._reactor = reactor
         self._directory = directory
+        self._sessions = sessions
         self._node = node
         self._commands = CommandDoor(intake=intake, bus=bus, clock=reactor, tasks=tasks)
         self._events = EventDoor(bus, reactor)
@@ -85,6 +87,7 @@ class ControlListener:
         doors = {
             "commands": endpoint(POST=self._streamed(self._commands.post)),
             "servers": endpoint(GET=self._get_servers),
+            "sessions": endpoint(GET=self._get_sessions),
             "events": endpoint(GET=self._streamed(self._events.get)),
             "tokens": endpoint(POST=TokenDoor(mint=mint, directory=directory).post),
             "node": endpoint(GET=self._get_node),
@@ -131,6 +134,10 @@ class ControlListener:
 
     async def _get_servers(self, _request: Any) -> Answer:
         return json_answer(200, {"servers": [dict(row) for row in self._directory.listing()]})
+
+    async def _get_sessions(self, _request: Any) -> Answer:
+        """Who sits at the consoles, over all doors: the rows of viewing.Seats."""
+        return json_answer(200, {"sessions": [dict(row) for row in self._sessions()]})
 
     async def _get_node(self, _request: Any) -> Answer:
         return json_answer(200, await self._node())

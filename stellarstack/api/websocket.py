@@ -1,9 +1,8 @@
-"""The door at `/console`: upgrades, their limits, and all sessions there are (PROTOCOL 8)."""
+"""The door at `/console`: upgrades, and the connections there are (PROTOCOL 8)."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,18 +17,17 @@ from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET
 
 from stellarstack.api.websocket_door import Door
+from stellarstack.api.websocket_lobby import LEAVING, Lobby
 from stellarstack.api.websocket_request import Refused, UpgradeRequest, read_upgrade, refusal, write_refusal
 from stellarstack.api.websocket_session import SocketSession
 from stellarstack.api.websocket_wire import ConsoleWire, wire_factory
 from stellarstack.config import ConsoleConfig
-from stellarstack.core.claims import Claims
 from stellarstack.core.console_session import CloseCode
 from stellarstack.interfaces import EventBus, ServerDirectory, TokenVerifier
 from stellarstack.tasks import Tasks, sleep
-from stellarstack.viewing import ConsoleFeeds
+from stellarstack.viewing import ConsoleFeeds, Seats
 
 _SERVER_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-_LINGER = 256  # sockets over the limit that may wait for their close frame to be read
 _STOP_STEP, _STOP_STEPS = 0.05, 20  # an ordered stop waits a second for the viewers' answers
 _FORWARDED = ("host", "upgrade", "connection", "sec-websocket-key", "sec-websocket-version", "sec-websocket-protocol")
 
@@ -44,21 +42,21 @@ class ConsoleEndpoint:
 
     def __init__(
         self, *, consoles: ConsoleFeeds, directory: ServerDirectory, tokens: TokenVerifier, config: ConsoleConfig,
-        node_id: str, bus: EventBus, clock: IReactorTime, now: Callable[[], float], tasks: Tasks,
+        seats: Seats, node_id: str, bus: EventBus, clock: IReactorTime, now: Callable[[], float], tasks: Tasks,
         allowed_origins: Sequence[str] = (),
     ) -> None:  # fmt: skip
         self._config = config
         self._clock = clock
         self._tasks = tasks
         self._origins = tuple(allowed_origins)
+        self._sessions: set[SocketSession] = set()
+        self._lobby = Lobby(config.waiting)
         self._door = Door(
             consoles=consoles, directory=directory, tokens=tokens, config=config, node_id=node_id, bus=bus, clock=clock,
-            now=now, tasks=tasks, admission=self,
+            now=now, tasks=tasks, seats=seats, lobby=self._lobby,
+            gone=self._sessions.discard,
         )  # fmt: skip
-        self._factory = wire_factory(connections=config.connections + 2 * _LINGER, reactor=clock)
-        self._sessions: dict[SocketSession, Claims | None] = {}
-        self._by_server: Counter[str] = Counter()
-        self._by_user: Counter[str] = Counter()
+        self._factory = wire_factory(connections=config.connections + config.waiting + 4 * LEAVING, reactor=clock)
         self._stopping = False
         self._ticks = LoopingCall(self._tick)
         self._ticks.clock = clock
@@ -87,19 +85,6 @@ class ConsoleEndpoint:
         for session in list(self._sessions):
             session.drop()
 
-    def revoke(self, jti: str | None = None, user_id: str | None = None, server_id: str | None = None) -> int:
-        """Closes with 4403 the sessions that match all that is given; answers how many. Nothing given: none."""
-        wanted = {"jti": jti, "user_id": user_id, "server_id": server_id}
-        given = {name: value for name, value in wanted.items() if value is not None}
-        found = [
-            session
-            for session in self._sessions
-            if given and session.claims and all(getattr(session.claims, key) == value for key, value in given.items())
-        ]
-        for session in found:
-            session.close(CloseCode.FORBIDDEN, "revoked")
-        return len(found)
-
     def __len__(self) -> int:
         """How many connections there are, with or without a token."""
         return len(self._sessions)
@@ -110,31 +95,6 @@ class ConsoleEndpoint:
                 session.tick()
             except Exception:
                 self._log.failure("looking after a session failed")
-
-    # ---------------------------------------------------------------- limits
-
-    def admit(self, session: SocketSession, claims: Claims) -> bool:
-        """See Admission."""
-        if session not in self._sessions:
-            return False
-        if self._sessions[session] is not None:
-            return True
-        full = self._by_server[claims.server_id] >= self._config.viewers_per_server
-        if full or self._by_user[claims.user_id] >= self._config.viewers_per_user:
-            return False
-        self._sessions[session] = claims
-        self._by_server[claims.server_id] += 1
-        self._by_user[claims.user_id] += 1
-        return True
-
-    def gone(self, session: SocketSession) -> None:
-        """See Admission."""
-        claims = self._sessions.pop(session, None)
-        if claims is not None:
-            for counter, key in ((self._by_server, claims.server_id), (self._by_user, claims.user_id)):
-                counter[key] -= 1
-                if not counter[key]:
-                    del counter[key]
 
     # ---------------------------------------------------------------- the upgrade
 
@@ -154,14 +114,12 @@ class ConsoleEndpoint:
     def _new_session(self, wanted: UpgradeRequest, request: IRequest) -> SocketSession:
         if self._stopping:
             raise refusal(CloseCode.STOPPING, "the daemon stops")
-        over = len(self._sessions) - self._config.connections
-        if over >= (0 if wanted.token is not None else _LINGER):
-            raise refusal(CloseCode.TOO_MANY, "too many connections to this node")
         peer = getattr(request.getClientAddress(), "host", "")
-        session = SocketSession(self._door, wanted, peer if isinstance(peer, str) else "")
-        self._sessions[session] = None
-        if over >= 0:
-            session.close(CloseCode.TOO_MANY, "too many connections to this node")
+        peer = peer if isinstance(peer, str) else ""
+        session = SocketSession(self._door, wanted, peer)
+        self._sessions.add(session)
+        if wanted.token is None:
+            self._lobby.enter(session, peer)
         return session
 
     async def _judge(self, request: Any, session: SocketSession, wanted: UpgradeRequest, token: str) -> None:

@@ -4,28 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IReactorTime
 
+from stellarstack.api.websocket_lobby import Lobby
 from stellarstack.config import ConsoleConfig
-from stellarstack.core.claims import Claims
 from stellarstack.interfaces import EventBus, ServerDirectory, TokenVerifier
 from stellarstack.tasks import Tasks
-from stellarstack.viewing import ConsoleFeeds
+from stellarstack.viewing import ConsoleFeeds, Seats
 
 if TYPE_CHECKING:
     from stellarstack.api.websocket_session import SocketSession
-
-
-class Admission(Protocol):
-    """The door's bounds on how many there are."""
-
-    def admit(self, session: SocketSession, claims: Claims) -> bool:
-        """Takes a place among the server's and the user's sessions."""
-
-    def gone(self, session: SocketSession) -> None:
-        """Gives every place back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,4 +31,6 @@ class Door:
     clock: IReactorTime
     now: Callable[[], float]
     tasks: Tasks
-    admission: Admission
+    seats: Seats
+    lobby: Lobby
+    gone: Callable[[SocketSession], None]  # called with each session whose connection is no more

@@ -10,11 +10,11 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
+from stellarstack.api.websocket_audit import AuditTrail
 from stellarstack.api.websocket_door import Door
 from stellarstack.api.websocket_request import Refused, UpgradeRequest, refusal
 from stellarstack.api.websocket_wire import ConsoleWire
 from stellarstack.core.claims import Claims
-from stellarstack.core.console_audit import Typed
 from stellarstack.core.console_session import (
     Audit,
     Begin,
@@ -31,14 +31,15 @@ from stellarstack.core.console_session import (
     Verify,
 )
 from stellarstack.core.frames import Encoding, text_frame
-from stellarstack.core.messages import Event, Json
+from stellarstack.core.messages import Json
 from stellarstack.core.records import ServerStatus
 from stellarstack.errors import InvalidState, StellarError, Unauthorized
 from stellarstack.tasks import within
-from stellarstack.viewing import ConsoleFeed, Viewer, ViewRequest
+from stellarstack.viewing import ConsoleFeed, Seat, Viewer, ViewRequest
 
 _VERIFY_TIMEOUT = 10.0
 _CLOSE_TIMEOUT = 10.0  # seconds for the viewer's answer to a close frame
+_LET_GO = 0.2  # seconds in which a close frame has left for the wire
 _ANSWERS_MOST = 1 << 20  # bytes of answers to a viewer that asks and does not read
 
 
@@ -64,7 +65,8 @@ class SocketSession:
         self._viewer: Viewer | None = None
         self._feed: ConsoleFeed | None = None
         self._close: Close | None = None  # decided; nothing follows it
-        self._begun_at: float | None = None
+        self._seated = False
+        self._audit = AuditTrail(door, peer, request.user_agent)
         self._timer: IDelayedCall | None = None
         self._drop_timer: IDelayedCall | None = None
         self._history_under_way = False
@@ -99,16 +101,25 @@ class SocketSession:
     async def _find(self, claims: Claims) -> ConsoleFeed:
         """The console these claims open. Refused: there is none, no place, or no such byte."""
         feed = self._door.consoles.feed(claims.server_id)
+        if self._close is not None:
+            raise refusal(self._close.code, self._close.reason)
         if feed is None or self._door.directory.status_of(claims.server_id) is None:
             raise refusal(CloseCode.NOT_FOUND, "no such server on this node")
-        if not self._door.admission.admit(self, claims):
-            raise refusal(CloseCode.TOO_MANY, "too many connections to this server or of this user")
+        if not self._take_seat(claims):
+            raise refusal(CloseCode.TOO_MANY, "too many connections to this node, to this server or of this user")
         since = self._request.since
         if since is not None and not await feed.reaches(since):
             raise Refused(400, "invalid_request", "since lies above the end of the output")
         if self._close is not None:
             raise refusal(self._close.code, self._close.reason)
         return feed
+
+    def _take_seat(self, claims: Claims) -> bool:
+        seat = Seat(claims, "websocket", self._peer, self._request.user_agent, self._door.now())
+        self._seated = self._door.seats.take(self, seat)
+        if self._seated:
+            self._door.lobby.admitted(self)
+        return self._seated
 
     def upgrade_failed(self) -> None:
         """There will be no WebSocket."""
@@ -160,18 +171,13 @@ class SocketSession:
             self._viewer.leave()
         if self._close is None:
             self._close = Close(1000, "gone")
-        self._do_last(self._rules.ended())
-        self._door.admission.gone(self)
-
-    def _do_last(self, effects: Sequence[Effect]) -> None:
-        if self._begun_at is None:
-            return
-        for effect in effects:
+        for effect in self._rules.ended():
             if isinstance(effect, Audit):
-                self._audit_typed(effect.typed)
-        duration = round(self._door.clock.seconds() - self._begun_at, 3)
-        self._audit("session_end", {"duration": duration})
-        self._begun_at = None
+                self._audit.entered(effect.typed)
+        self._audit.ended()
+        self._door.seats.leave(self)
+        self._door.lobby.gone(self)
+        self._door.gone(self)
 
     # ---------------------------------------------------------------- what is to be done
 
@@ -191,6 +197,7 @@ class SocketSession:
                 case Begin(claims):
                     self._spawn("opening a console", self._begin(claims))
                 case Renewed(claims):
+                    self._take_seat(claims)
                     if self._viewer is not None:
                         self._viewer.stats = claims.allows("stats.read")
                 case Resize(size):
@@ -199,7 +206,7 @@ class SocketSession:
                 case History():
                     self._history(effect)
                 case Audit(typed):
-                    self._audit_typed(typed)
+                    self._audit.entered(typed)
         self._wake_later()
 
     def _spawn(self, name: str, coroutine: Coroutine[Any, Any, None]) -> None:
@@ -265,8 +272,7 @@ class SocketSession:
         if self._wire is not None and self._wire.full:
             viewer.full()
         self._read_on()
-        self._begun_at = door.clock.seconds()
-        self._audit("session_start", {})
+        self._audit.began(claims)
         self._do(self._rules.begun(door.clock.seconds(), door.now()))
         return None
 
@@ -278,6 +284,7 @@ class SocketSession:
         except StellarError as error:
             self._error(error.code, str(error))
         else:
+            self._door.seats.typed(self)
             self._do(self._rules.typed(data, self._door.clock.seconds()))
 
     def _history(self, asked: History) -> None:
@@ -328,6 +335,8 @@ class SocketSession:
             self._wire.read(True)
 
     def _let_go(self) -> None:
+        if not self._seated:
+            self._door.lobby.leaves(self)
         if self._viewer is not None:
             self._viewer.leave()
         if self._timer is not None and self._timer.active():
@@ -336,6 +345,11 @@ class SocketSession:
     def _drop_later(self) -> None:
         if self._drop_timer is None and self._wire is not None:
             self._drop_timer = self._door.clock.callLater(_CLOSE_TIMEOUT, self.drop)
+
+    def let_go(self) -> None:
+        """See Caller.let_go."""
+        if self._drop_timer is not None and self._drop_timer.active():
+            self._drop_timer.reset(_LET_GO)
 
     def drop(self) -> None:
         """Ends the connection, whether or not the viewer has answered the close frame."""
@@ -369,21 +383,6 @@ class SocketSession:
             self._moved_at, self._moved = (now if waiting else None), moved
         elif now - self._moved_at >= config.stall_deadline:
             self.close(CloseCode.POLICY, "the connection takes nothing")
-
-    # ---------------------------------------------------------------- audit
-
-    def _audit_typed(self, typed: Typed) -> None:
-        told: dict[str, Json] = {"count": typed.count} if typed.command is None else {"command": typed.command}
-        self._audit("command_sent", told)
-
-    def _audit(self, action: str, told: dict[str, Json]) -> None:
-        claims, door = self.claims, self._door
-        if claims is None:
-            return
-        body: dict[str, Json] = {"nodeId": door.node_id, "serverId": claims.server_id, "userId": claims.user_id}
-        body |= {"action": action, "data": told, "ip": self._peer, "userAgent": self._request.user_agent}
-        event = Event("console.audit", {**body, "timestamp": door.now()}, durable=True)
-        self._spawn("console audit", door.bus.emit(event))
 
 
 def _close_code_of(refused: Refused) -> int:

@@ -224,7 +224,7 @@ class Control(ListenerCase):
         self.ears = Ears()
         found = ControlListener(
             path=self.folder / "run" / "d.sock", reactor=reactor, tasks=self.tasks, bus=self.ears,
-            intake=Inbox(self.ears), directory=Servers(), mint=NoMint(), node=node,
+            intake=Inbox(self.ears), directory=Servers(), sessions=list, mint=NoMint(), node=node,
         )  # fmt: skip
         self.addCleanup(lambda: ended(found.stop))
         return found
