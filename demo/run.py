@@ -198,11 +198,13 @@ def show(config: dict[str, Any]) -> None:
     port = row["ports"][0]
     game = port["host"] if isinstance(port, dict) else port
     web = f"127.0.0.1:{config['server']['port']}"
+    link = said(ctl("token", "mint", SERVER, "--link", "--all", "--json")).get("link", f"http://{web}/")
     print(
         f"""
   node      {NODE} is ONLINE (http://{web}/health)
   server    {SERVER} is {row["status"]}: a dedicated OpenTTD 13
   game      {socket.gethostname()}:{game} (in OpenTTD: Multiplayer, Add server)
+  web       {link}
   console   ws://{web}/console
   terminal  {" ".join(ctl("console", SERVER))}
 

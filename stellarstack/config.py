@@ -63,6 +63,7 @@ class ServerConfig:
     host: str = _key("127.0.0.1")
     port: int = _key(8080, low=0, high=65535)
     allowed_origins: tuple[str, ...] = _key(())
+    frame_ancestors: tuple[str, ...] = _key(())
 
 
 @dataclass(frozen=True, slots=True)

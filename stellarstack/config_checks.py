@@ -13,6 +13,9 @@ from stellarstack.config import Config
 from stellarstack.core.origin import parse_origin
 from stellarstack.errors import ConfigError
 
+# As a browser calls an origin, since the page compares it; and nothing that could end a directive of a header.
+_ANCESTOR = re.compile(r"https?://([a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
+
 
 def check_together(config: Config, path: Path) -> None:
     """Raises ConfigError, one line like those of the loader."""
@@ -22,6 +25,7 @@ def check_together(config: Config, path: Path) -> None:
 
     _check_redis(config, refuse)
     _check_origins(config, refuse)
+    _check_ancestors(config, refuse)
     _check_auth(config, refuse)
     tls = config.tls
     if (tls.certificate is None) != (tls.key is None):
@@ -44,6 +48,13 @@ def _check_origins(config: Config, refuse: Any) -> None:
         if parse_origin(origin) is None:
             shown = f"in entry {number}: {origin!a:.80}"
             refuse("server", "allowed_origins", shown, "https://HOST or https://HOST:PORT (or http://), one an entry")
+
+
+def _check_ancestors(config: Config, refuse: Any) -> None:
+    for number, origin in enumerate(config.server.frame_ancestors, 1):
+        if not _ANCESTOR.fullmatch(origin):
+            shown = f"in entry {number}: {origin!a:.80}"
+            refuse("server", "frame_ancestors", shown, "https://HOST or https://HOST:PORT (or http://), lower case")
 
 
 def _check_auth(config: Config, refuse: Any) -> None:

@@ -11,6 +11,7 @@ from stellarstack.api.control import ControlListener
 from stellarstack.api.http import HttpListener
 from stellarstack.api.http_query import TokenDoor
 from stellarstack.api.site import make_site
+from stellarstack.api.site_web import WebConsole
 from stellarstack.api.websocket import ConsoleEndpoint
 from stellarstack.auth.secrets import read_or_make_secret
 from stellarstack.auth.tls import TlsContexts
@@ -76,6 +77,7 @@ class Doors:
                 archives=rooms.consoles, admission=TokenDoor(self.tokens, rooms.servers), clock=reactor,
                 tasks=self._tasks, now=now,
             ),
+            web=WebConsole(config.server.frame_ancestors),
         )  # fmt: skip
         self._http = HttpListener(
             site=site, reactor=reactor, host=config.server.host, port=config.server.port, tls=tls.server()

@@ -235,6 +235,15 @@ class TestOtherWords(CtlCase):
         self.assertEqual(self.assertRaises(SystemExit, main, both).code, 2)
         self.assertIn("expiresAt", self.out.getvalue())
 
+    def test_link(self) -> None:
+        """With --link the token stands in a link to the web console; a --url without it is wrong usage."""
+        self.daemon({"POST /v1/tokens": (200, {"token": "strk_console_x", "expiresAt": 5})})
+        self.ctl("token", "mint", "s", "--link", "--url", "https://node.example/")
+        self.assertEqual(self.out.getvalue(), "https://node.example/#token=strk_console_x\n")
+        self.ctl("token", "mint", "s", "--link", "--url", "https://node.example", "--json")
+        self.assertIn('"link"', self.out.getvalue())
+        self.assertRaises(Usage, self.ctl, "token", "mint", "s", "--url", "https://node.example")
+
     def test_events(self) -> None:
         """New events, a line each or JSON; the past is Redis' business."""
         event = {"type": "server.status", "serverId": "s", "status": "running", "timestamp": 1.5, "seq": 3, "x": [1]}

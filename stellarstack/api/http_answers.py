@@ -95,7 +95,8 @@ def write_head(request: Any, answer: Answer) -> bytes:
 def send(request: Any, answer: Answer) -> None:
     """Writes the whole answer."""
     body = write_head(request, answer)
-    request.setHeader(b"content-length", b"%d" % len(body))
+    if answer.status != 304:  # whose length would be that of what is not sent
+        request.setHeader(b"content-length", b"%d" % len(body))
     request.write(body)
     request.finish()
 

@@ -18,6 +18,8 @@ def openapi_document() -> dict[str, Json]:
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "paths": {
+            "/": {"get": _page()},
+            "/web.json": {"get": _operation("getWebSettings", "What the page asks first", {"200": _json("It", _WEB)})},
             "/health": {"get": _health()},
             "/metrics": {"get": _metrics()},
             "/console": {"get": _console([])},
@@ -48,6 +50,12 @@ def _json(description: str, schema: Json) -> dict[str, Json]:
 
 def _refusal(description: str) -> Json:
     return _json(description, {"$ref": "#/components/schemas/Error"})
+
+
+def _page() -> Json:
+    html: Json = {"description": "The page", "content": {"text/html": {"schema": {"type": "string"}}}}
+    responses: dict[str, Json] = {"200": html, "304": {"description": "The browser has it already"}}
+    return _operation("getWebConsole", "The web console; its token is in the link's fragment, #token=…", responses)
 
 
 def _health() -> Json:
@@ -109,6 +117,15 @@ _SERVER_ID: Json = {
     "in": "path",
     "required": True,
     "schema": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"},
+}
+
+_WEB: Json = {
+    "type": "object",
+    "required": ["version", "embedders"],
+    "properties": {
+        "version": {"type": "string"},
+        "embedders": {"type": "array", "items": {"type": "string"}, "description": "[server] frame_ancestors"},
+    },
 }
 
 _ERROR: Json = {

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.resource import IResource
 
-from stellarstack import __version__
 from stellarstack.api.console_past import PastDoor
 from stellarstack.api.health import HealthDoor, HealthSource
 from stellarstack.api.http import DaemonSite
@@ -16,23 +15,9 @@ from stellarstack.api.http_answers import Answer, Ask, Endpoint, Folder, Servers
 from stellarstack.api.http_channel import HttpLimits
 from stellarstack.api.openapi import openapi_document
 from stellarstack.api.site_metrics import MetricsDoor, MetricsSource
+from stellarstack.api.site_web import WebConsole
 from stellarstack.config import Secret
 from stellarstack.tasks import Tasks
-
-_PAGE = f"""<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>StellarStack node</title>
-<h1>StellarStack node</h1>
-<p>This is the StellarStack daemon {__version__}. It runs game servers. There is no page for people here yet.</p>
-<ul>
-<li><a href="/health">/health</a> tells how the node is.
-<li><code>/console</code> is a server's console as a WebSocket; <code>stellarctl console SERVER</code> opens one.
-<li><a href="/api/v1/openapi.json">/api/v1/openapi.json</a> describes the rest for programs.
-</ul>
-</html>
-"""
 
 
 def make_site(
@@ -43,12 +28,13 @@ def make_site(
     metrics: MetricsSource,
     metrics_token: Secret | None,
     console: IResource,
+    web: WebConsole | None = None,
     past: PastDoor | None = None,
     limits: HttpLimits | None = None,
 ) -> DaemonSite:
     """The site of `[server]`. `console` is mounted at `/console`; all else is GET (and HEAD) only.
 
-    `past` answers below `/api/v1/servers/{id}/console`.
+    `past` answers below `/api/v1/servers/{id}/console`, `web` is the page at `/`.
     """
 
     def endpoint(get: Ask) -> IResource:
@@ -64,7 +50,7 @@ def make_site(
     api: Mapping[str, IResource] = {"v1": _folder(v1)}
     root = _folder(
         {
-            "": endpoint(_fixed(Answer(200, _PAGE.encode(), "text/html; charset=utf-8"))),
+            **(_web(web, endpoint) if web is not None else {}),
             "health": endpoint(HealthDoor(health, reactor).get),
             "metrics": endpoint(MetricsDoor(metrics, metrics_token).get),
             "console": console,
@@ -77,6 +63,20 @@ def make_site(
 def _folder(children: Mapping[str, IResource]) -> IResource:
     found: IResource = Folder(children)
     return found
+
+
+def _web(web: WebConsole, endpoint: Callable[[Ask], IResource]) -> Mapping[str, IResource]:
+    files = _folder({web.digest: _tree(web.files, endpoint)})
+    return {"": endpoint(web.page), "web": files, "web.json": endpoint(web.settings)}
+
+
+def _tree(files: Mapping[str, Ask], endpoint: Callable[[Ask], IResource]) -> IResource:
+    """Files by their path, as folders in folders."""
+    children = {name: endpoint(ask) for name, ask in files.items() if "/" not in name}
+    for folder in {name.partition("/")[0] for name in files if "/" in name}:
+        inside = {name.removeprefix(f"{folder}/"): ask for name, ask in files.items() if name.startswith(f"{folder}/")}
+        children[folder] = _tree(inside, endpoint)
+    return _folder(children)
 
 
 def _fixed(answer: Answer) -> Ask:

@@ -160,6 +160,8 @@ def _token(token: argparse.ArgumentParser, common: argparse.ArgumentParser) -> N
     default = "console.read, console.write and stats.read"
     may.add_argument("--permission", action="append", metavar="NAME", help=f"this one (may repeat; {default})")
     may.add_argument("--all", action="store_true", help="every permission, files and power too")
+    mint.add_argument("--link", action="store_true", help="print a link that opens the web console")
+    mint.add_argument("--url", metavar="https://HOST", help="of --link: where people reach this node (its [server])")
     mint.add_argument("--lifetime", type=_whole(1, 310), metavar="SECONDS", help="at most 310 (300)")
 
 

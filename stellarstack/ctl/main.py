@@ -17,6 +17,7 @@ from stellarstack.core.messages import Json
 from stellarstack.core.redis_acl import redis_acl
 from stellarstack.ctl import arguments, output, sessions
 from stellarstack.ctl.control import ControlSocket, Refused
+from stellarstack.ctl.link import console_link
 from stellarstack.ctl.node import ControlNode, Node, envelope
 from stellarstack.errors import ConfigError, StellarError
 
@@ -126,11 +127,15 @@ class Control:
         ):
             if value is not None:
                 asked[key] = value
+        if self._options.url is not None and not self._options.link:
+            raise arguments.Usage("--url says where a --link leads")
         minted = self._control().post("/v1/tokens", asked)
+        if self._options.link:
+            minted = {**minted, "link": console_link(self._options.url, self._optional_config(), str(minted["token"]))}
         if self._options.json:
             output.as_json(minted, self._out)
         else:
-            self._out.write(f"{minted['token']}\n")
+            self._out.write(f"{minted.get('link', minted['token'])}\n")
         return 0
 
     def _blueprint_import(self) -> int:

@@ -81,6 +81,8 @@ class TestWheel(SynchronousTestCase):
             self.assertIn(f"{package.replace('.', '/')}/__init__.py", names)
         self.assertIn("twisted/plugins/stellarstack_plugin.py", names)
         self.assertIn("stellarstack/py.typed", names)
+        web = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("stellarstack/api/web/**/*") if path.is_file()}
+        self.assertEqual({name for name in names if name.startswith("stellarstack/api/web/")}, web)
         self.assertEqual([name for name in names if name.startswith("tests/") or "/plugins/__init__" in name], [])
 
     def test_installed_package(self) -> None:

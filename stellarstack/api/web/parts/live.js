@@ -1,0 +1,137 @@
+// The live terminal: everything as it comes, its newest lines in memory, and which byte stands where.
+
+import { bytes as sized } from "../core/series.js";
+import { answersOnlyWhen } from "./guard.js";
+import { makeTerminal, scrollByTouch } from "./terminal.js";
+
+const SCROLLBACK = 20000; // lines
+const PIECE = 16384; // bytes written at once, and between two marks
+const MOST_WAITING = 4 * 2 ** 20; // bytes that xterm.js has not parsed yet; beyond, output is passed over
+const RESIZE_AFTER = 150; // ms of quiet
+
+export class Live {
+  /** `told`: resize(cols, rows), key(text), wantsOlder(), scrolled(atTop, atEnd), fullScreen(on). */
+  constructor(place, { settings, theme, told }) {
+    this.place = place;
+    this.told = told;
+    Object.assign(this, makeTerminal(place, { settings, theme, scrollback: SCROLLBACK }));
+    this.marks = []; // {marker, offset}: where which byte stands
+    this.waiting = 0;
+    this.passedOver = 0;
+    this.replayEnd = 0;
+    this.answers = false;
+    this.resizing = 0;
+    place.dataset.renderer = "dom";
+    answersOnlyWhen(this.terminal, () => this.answers && this.written >= this.replayEnd && document.hasFocus());
+    this.written = 0;
+    this.listen();
+    new ResizeObserver(() => this.fitSoon()).observe(place);
+    settings.onChange((name) => name === "fontSize" && this.fitSoon());
+  }
+
+  listen() {
+    const { terminal, told } = this;
+    terminal.onData((text) => told.key(text));
+    terminal.onBinary((text) => told.key(text));
+    terminal.onScroll(() => this.tellScroll());
+    terminal.buffer.onBufferChange((buffer) => told.fullScreen(buffer.type === "alternate"));
+    terminal.attachCustomWheelEventHandler((event) => {
+      if (event.deltaY < 0 && this.atTop) told.wantsOlder();
+      setTimeout(() => this.tellScroll(), 0);
+      return true;
+    });
+    scrollByTouch(this.place, terminal, () => told.wantsOlder());
+  }
+
+  get atTop() {
+    const buffer = this.terminal.buffer.active;
+    return buffer.type === "normal" && buffer.viewportY === 0;
+  }
+
+  get atEnd() {
+    const buffer = this.terminal.buffer.active;
+    return buffer.viewportY >= buffer.baseY;
+  }
+
+  tellScroll() {
+    this.told.scrolled(this.atTop, this.atEnd);
+  }
+
+  // ------------------------------------------------------------------ output
+
+  /** Output beginning at byte `offset`. Where xterm.js cannot keep up, some is passed over and told. */
+  write(bytes, offset) {
+    if (this.waiting > MOST_WAITING || (this.passedOver && this.waiting > MOST_WAITING / 4)) {
+      this.passedOver += bytes.length;
+      return;
+    }
+    if (this.passedOver) {
+      this.note(`${sized(this.passedOver)} passed by too fast to show; scroll up past the top to read them`);
+      this.passedOver = 0;
+    }
+    for (let at = 0; at < bytes.length; at += PIECE) {
+      this.writePiece(bytes.subarray(at, at + PIECE), offset + at);
+    }
+  }
+
+  writePiece(piece, offset) {
+    this.waiting += piece.length;
+    this.mark(offset);
+    this.terminal.write(piece, () => {
+      this.waiting -= piece.length;
+      this.written = offset + piece.length;
+      this.place.dataset.end = String(this.written);
+    });
+  }
+
+  /** Remembers, once all before it is written, that byte `offset` stands at the cursor. */
+  mark(offset) {
+    this.terminal.write("", () => {
+      if (this.terminal.buffer.active.type !== "normal") return;
+      const last = this.marks.at(-1);
+      if (last && offset - last.offset < PIECE / 2 && last.marker.line > 0) return;
+      const marker = this.terminal.registerMarker(0);
+      if (marker) this.marks.push({ marker, offset });
+      while (this.marks.length && this.marks[0].marker.isDisposed) this.marks.shift();
+    });
+  }
+
+  /** The oldest byte whose row is known: {offset, row}, or null. */
+  oldest() {
+    const found = this.marks.find(({ marker }) => !marker.isDisposed);
+    return found ? { offset: found.offset, row: found.marker.line } : null;
+  }
+
+  /** A line of the page's own among the output. */
+  note(text) {
+    if (this.terminal.buffer.active.type === "normal") this.terminal.write(`\x1b[0m\r\n\x1b[2m── ${text} ──\x1b[0m\r\n`);
+  }
+
+  clear() {
+    this.marks = [];
+    this.written = 0;
+    this.terminal.reset();
+  }
+
+  // ------------------------------------------------------------------ size and keys
+
+  fitSoon() {
+    clearTimeout(this.resizing);
+    this.resizing = setTimeout(() => this.fitNow(), RESIZE_AFTER);
+  }
+
+  fitNow() {
+    const size = this.fit.proposeDimensions();
+    if (!size || !(size.cols > 1) || !(size.rows > 1)) return;
+    const cols = Math.min(1000, size.cols);
+    const rows = Math.min(1000, size.rows);
+    if (cols !== this.terminal.cols || rows !== this.terminal.rows) this.terminal.resize(cols, rows);
+    this.told.resize(cols, rows);
+  }
+
+  /** Raw: keys go straight to the PTY, and the program's questions to the terminal are answered. */
+  setRaw(raw) {
+    this.answers = raw;
+    this.terminal.options.disableStdin = !raw;
+  }
+}
