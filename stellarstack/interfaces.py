@@ -247,7 +247,7 @@ class ServerConsole(Protocol):
     def attached(self) -> bool: ...
 
     async def attach(self, container: str, *, rejoin: bool = False) -> None:
-        """Holds the PTY of `container`. `rejoin`: it ran while we were away; fill in from the engine's log."""
+        """Holds the PTY of `container`. `rejoin`: it ran meanwhile; the engine's log fills in soon."""
 
     def type(self, data: bytes) -> None:
         """Keystrokes to the PTY. InvalidState: nothing is attached."""

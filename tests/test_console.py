@@ -418,6 +418,21 @@ class RejoinTests(ConsoleCase):
         self.say("four\n", after=0.5)
         self.assertEqual((wire.text, wire.gaps), ("one\ntwo\nthree\nfour\n", []))
 
+    def test_a_slow_log_holds_nobody_up(self) -> None:
+        """The terminal is held at once, however long the engine takes for its log: one can type meanwhile."""
+        self.run_game()
+        self.say("one\n", after=0.1)
+        self.die()
+        self.say("two\n")
+        self.boot()
+        self.engine.faults.latency = lambda name: 5.0 if name == "logs" else 0.0
+        self.successResultOf(self.rejoin())
+        self.assertTrue(self.console.attached)
+        self.console.enter("list")
+        for _ in range(20):
+            settle(self.clock, 1.0)
+        self.assertEqual(self.everything(), b"one\ntwo\nnobody\n")
+
     def test_an_unfinished_line(self) -> None:
         """A line begun while nobody listened is whole when it ends."""
         self.run_game()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from stellarstack.core.messages import Json
 from stellarstack.errors import DockerUnavailable, EngineRefused, TimedOut
 from tests.fake_container import Program
 from tests.household import CONTAINER, PowerCase, done
@@ -124,6 +125,105 @@ class FailingEngineTests(PowerCase):
         self.world.engine.come_back()
         self.world.run(10)
         self.assertEqual((self.world.status(), self.told()[-1]), ("running", "running"))
+
+
+class HungEngineTests(PowerCase):
+    """An engine that takes every question and answers none."""
+
+    def test_stop(self) -> None:
+        """K02: a stop fails within 30 s of its own timeout, whatever its way, and its lane is free then."""
+        for way in ("stop", "SIGINT", "^C"):
+            with self.subTest(way=way):
+                docker: Json = {"image": "test/deaf:1", "stop_command": way, "stop_timeout": 10}
+                self.world.engine.add_image("test/deaf:1", Program(output="Done\n", signals={}))
+                self.made(blueprint={"docker": docker})
+                self.world.engine.faults.hang(10_000)
+                stop = self.power("stop", timeout=10)
+                self.world.run(39.9)
+                self.assertEqual(self.outcome(stop), ("failed", "timeout"))
+                self.world.engine.faults.mend()
+                self.world.run(60)
+                self.assertEqual(self.world.status(), "running")
+                delete = self.power("delete")
+                self.world.run(1)
+                self.assertEqual(self.outcome(delete), ("succeeded", None))
+
+    def test_the_others(self) -> None:
+        """K02: a kill and a restart fail as soon; what comes after them has its turn."""
+        self.made(Program(output="Done\n", signals={}))
+        self.world.engine.faults.hang(10_000)
+        kill = self.power("kill")
+        self.world.run(30)
+        self.assertEqual(self.outcome(kill), ("failed", "timeout"))
+        restart = self.power("restart", timeout=1)
+        self.world.run(31)
+        self.assertEqual(self.outcome(restart), ("failed", "timeout"))
+
+
+class ManyTests(PowerCase):
+    """Many servers at once, on an engine that does one thing at a time."""
+
+    def many(self, count: int) -> list[str]:
+        servers = [f"srv_{number}" for number in range(count)]
+        for server in servers:
+            self.world.create(server)
+        self.world.run(5)
+        self.assertEqual({self.world.status(server) for server in servers}, {"running"})
+        return servers
+
+    def in_turn(self, seconds: float, *names: str) -> None:
+        """From now on these calls take so long, one after the other."""
+        free = self.world.clock.seconds()
+
+        def latency(name: str) -> float:
+            nonlocal free
+            if name not in names:
+                return 0.0
+            now = self.world.clock.seconds()
+            free = max(free, now) + seconds
+            return free - now
+
+        self.world.engine.faults.latency = latency
+
+    def test_a_hundred_deletes(self) -> None:
+        """A hundred deletes at once all succeed, though the engine takes a minute for them and answers late."""
+        servers = self.many(100)
+        self.in_turn(0.4, "kill", "remove", "remove_network")
+        deletes = [self.world.send("server.delete", serverId=server) for server in servers]
+        self.world.run(300)
+        self.assertEqual({self.outcome(delete) for delete in deletes}, {("succeeded", None)})
+        self.assertEqual((list(self.world.engine.all()), self.world.store.documents), ([], {}))
+
+    def test_a_late_kill(self) -> None:
+        """A kill whose end a busy engine tells late has succeeded."""
+        self.made()
+        self.world.engine.faults.latency = lambda name: 80.0 if name == "kill" else 0.0
+        kill = self.power("kill")
+        self.world.run(60)
+        self.assertEqual(self.answer(kill), {"status": "stopped", "exitCode": 137})
+
+    def test_reconciled_side_by_side(self) -> None:
+        """After a restart each server's state is told when its own container was looked at, sixteen at a time."""
+        self.many(48)
+        self.world.kill()
+        sent = len(self.world.store.events("server.status"))
+        self.world.engine.faults.latency = lambda name: 1.0 if name in ("inspect", "attach") else 0.0
+        self.world.build()
+        self.world.start()
+        self.world.run(7)
+        self.assertEqual(len(self.world.store.events("server.status")) - sent, 48)
+        self.assertEqual(self.world.links[-1], (True, None))
+
+    def test_one_that_stumbles(self) -> None:
+        """A fault of our own at one server does not keep the others, or the lanes, from opening."""
+        self.many(3)
+        self.world.kill()
+        self.world.engine.faults.fail("inspect", ValueError("a fault (test)"))
+        self.world.build()
+        self.world.start()
+        self.world.run(1)
+        self.assertEqual(self.world.links[-1], (True, None))
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
 
 
 class TakenUpTests(PowerCase):

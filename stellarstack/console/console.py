@@ -153,7 +153,8 @@ class Console:
         else:
             self._attachment = attachment
         if joining is not None:
-            await self._join(joining)
+            following = self._around.tasks.spawn("console join", self._join(joining))
+            following.addBoth(lambda _: self._joined(joining))
 
     def _let_go(self) -> None:
         if self._rejoin is not None:
@@ -240,11 +241,7 @@ class Console:
     async def _join(self, joining: Rejoin) -> None:
         await self._save_notes()
         await joining.catch_up()
-        if not joining.over:
-            following = self._around.tasks.spawn("console join", joining.follow())
-            following.addBoth(lambda _: self._joined(joining))
-        else:
-            self._endings.settle()
+        await joining.follow()
 
     def _joined(self, joining: Rejoin) -> None:
         if not self._closed:

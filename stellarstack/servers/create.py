@@ -13,7 +13,7 @@ from stellarstack.core.messages import Command, Json
 from stellarstack.core.records import ServerRecord, ServerStatus
 from stellarstack.core.requests import CreateServer, DeleteServer, ReinstallServer
 from stellarstack.core.spec import ServerSpec, parse_server_config, resolve
-from stellarstack.errors import Cancelled, InvalidState, StellarError
+from stellarstack.errors import Cancelled, InvalidState, StellarError, TimedOut
 from stellarstack.servers.blueprints import BlueprintShelf
 from stellarstack.servers.folders import remove_tree
 from stellarstack.servers.household import Household
@@ -69,11 +69,19 @@ class Arrivals:
         server = self._household.get(request.server_id)
         await step.begin()
         server.rest()
-        if server.status.has_process:
-            await strike(server)
-        await self._erase(server, files=request.delete_files)
+        with server.at_work("delete"):
+            if server.status.has_process:
+                await self._end(server)
+            await self._erase(server, files=request.delete_files)
         await self._around.in_thread(remove_tree, install_folder(self._around, server.id))
         return {}
+
+    async def _end(self, server: Server) -> None:
+        """An engine that has much to do may tell of the end late; the removal, which comes next, ends it too."""
+        try:
+            await strike(server)
+        except TimedOut as error:
+            self._log.warn("{reason}; it is removed all the same", reason=str(error))
 
     async def _bring_in(self, command: Command, request: CreateServer, step: Step) -> Server:
         """The server, installed."""
@@ -167,13 +175,21 @@ class Arrivals:
 
     async def _erase(self, server: Server, *, files: bool) -> None:
         around = self._around
-        await around.hands.remove(server.container_name)
-        await around.hands.remove(install_name(server))
+        await self._remove(server.container_name)
+        server.note_end(None)
+        await self._remove(install_name(server))
         await around.bridges.leave(server)
         if files:
             await around.in_thread(remove_tree, server.root)
         await around.fence.forget(server.id, server.root)
         await steady(around.clock, "a farewell", self._forget(server))
+
+    async def _remove(self, container: str) -> None:
+        """Where the engine's answer was late, it is asked once more: what is gone meanwhile is no error."""
+        try:
+            await self._around.hands.remove(container)
+        except TimedOut:
+            await self._around.hands.remove(container)
 
     async def _forget(self, server: Server) -> None:
         await server.retire()

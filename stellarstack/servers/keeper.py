@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredLock, FirstError
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredLock, DeferredSemaphore, FirstError
 from twisted.logger import Logger
 
 from stellarstack.core.container_spec import LABEL_INSTALLATION, LABEL_NODE, LABEL_ROLE, LABEL_SERVER, ROLE_INSTALL
@@ -28,6 +28,7 @@ from stellarstack.tasks import sleep
 RETRY_FIRST, RETRY_MOST = 0.2, 5.0  # seconds between attempts to reach the engine
 PULSE = 10.0  # seconds between questions whether the engine still answers
 CRASH_LINES = 50
+SIDE_BY_SIDE = 16  # servers that are compared with the engine at a time
 
 
 class Keeper:
@@ -149,18 +150,9 @@ class Keeper:
             await around.ownership.adopt({one.id: around.bridges.names(one) for one in self._household.all()})
         except StellarError as error:
             self._log.warn("what is ours could not be looked for: {reason}", reason=str(error))
-        for server in self._household.all():
-            fresh = not server.seen
-            cause = StatusReason.DOCKER_RESTART if self._rebooted() else StatusReason.RECONCILED
-            cause = cause if fresh else self._due_to_outage()
-            try:
-                await look(server, cause)
-            except StellarError as error:
-                self._log.warn("{server} could not be reconciled: {reason}", server=server.id, reason=str(error))
-                doubt(server)
-                continue
-            if fresh and server.record.wanted and not server.status.has_process and server.comeback is None:
-                self._come_back(server, BACKOFF_FIRST)  # the daemon ended while it waited to be restarted
+        places = DeferredSemaphore(SIDE_BY_SIDE)
+        looks = [places.run(self._reconcile_soon, server) for server in self._household.all()]
+        await DeferredList(looks, consumeErrors=True)
         for server in self._household.all():
             server.outage = None
         self._tell_all()
@@ -174,6 +166,25 @@ class Keeper:
             self._log.warn("networks that nobody needs could not be removed: {reason}", reason=str(error))
         if self._up:
             self._changed(True, None)
+
+    def _reconcile_soon(self, server: Server) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._reconcile(server))
+
+    async def _reconcile(self, server: Server) -> None:
+        fresh = not server.seen
+        cause = StatusReason.DOCKER_RESTART if self._rebooted() else StatusReason.RECONCILED
+        try:
+            await look(server, cause if fresh else self._due_to_outage())
+        except CancelledError:
+            raise
+        except Exception as error:
+            if not isinstance(error, StellarError):
+                self._log.failure("the reconcile of {server} stumbled", server=server.id)
+            self._log.warn("{server} could not be reconciled: {reason}", server=server.id, reason=str(error))
+            doubt(server)
+            return
+        if fresh and server.record.wanted and not server.status.has_process and server.comeback is None:
+            self._come_back(server, BACKOFF_FIRST)  # the daemon ended while it waited to be restarted
 
     def _tell_all(self) -> None:
         """Once at each start of the daemon every server's state is told, changed or not (PROTOCOL 5)."""

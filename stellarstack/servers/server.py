@@ -24,7 +24,7 @@ from stellarstack.servers.truth import doubt, look
 from stellarstack.tasks import within
 
 LOOK_AGAIN = 1.0  # seconds after which an end that the event feed may have missed is looked up
-LOOK_MOST = 5.0  # seconds that such a look may take
+LOOK_LEAST, LOOK_MOST = 0.5, 5.0  # seconds that such a look may take
 
 
 class Server:
@@ -277,11 +277,12 @@ class Server:
             try:
                 await within(clock, wait, "the end", self.when_ended())
             except TimedOut:
-                await self._look_again()
+                await self.glance(max(LOOK_LEAST, min(LOOK_MOST, deadline - clock.seconds())))
         return not self.status.has_process
 
-    async def _look_again(self) -> None:
+    async def glance(self, seconds: float) -> None:
+        """Looks at the container once, so many seconds at most; an engine that does not answer is noted."""
         try:
-            await within(self.around.clock, LOOK_MOST, "a look", look(self))
+            await within(self.around.clock, seconds, "a look", look(self))
         except StellarError as error:
             self.note(f"its container cannot be looked at: {error}")

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from typing import Any, ParamSpec, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
@@ -18,6 +18,7 @@ from stellarstack.servers.threads import Threads
 from stellarstack.tasks import within
 
 ADVICE = "give each daemon its own [node] id"
+REMOVALS = 8  # side by side: the engine takes networks down one at a time, and a hundred would time out
 GRACE = 5.0  # seconds that a cancelled caller waits for the end of what it began
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -60,13 +61,16 @@ class Hands:
     """The engine's effects, each steady. Questions, pulls and waits are asked of the engine itself: they may break.
 
     Nothing is done to what another daemon made: here it counts as gone, and a container or network that is to take its
-    name is refused (InvalidState).
+    name is refused (InvalidState). `removals`: the places that all hands share for what they remove.
     """
 
-    def __init__(self, engine: Engine, clock: IReactorTime, ownership: Ownership) -> None:
+    def __init__(
+        self, engine: Engine, clock: IReactorTime, ownership: Ownership, removals: DeferredSemaphore | None = None
+    ) -> None:
         self._engine = engine
         self._clock = clock
         self._ownership = ownership
+        self._removals = removals or DeferredSemaphore(REMOVALS)
 
     async def create_container(self, name: str, body: Mapping[str, Json]) -> str:
         try:
@@ -86,14 +90,25 @@ class Hands:
 
     async def remove(self, container: str) -> None:
         if not await self._foreign(container):
-            await steady(self._clock, "a remove", _run(self._engine.remove(container)))
+            await self._in_turn(self._engine.remove(container))
 
     async def create_network(self, name: str, subnet: str, labels: Mapping[str, str]) -> None:
         await steady(self._clock, "a create", _run(self._engine.create_network(name, subnet, labels)))
 
     async def remove_network(self, name: str) -> None:
         if await self._ownership.our_network(name):
-            await steady(self._clock, "a remove", _run(self._engine.remove_network(name)))
+            await self._in_turn(self._engine.remove_network(name))
+
+    async def _in_turn(self, removal: Coroutine[Any, Any, None]) -> None:
+        try:
+            await self._removals.acquire()
+        except CancelledError:
+            removal.close()
+            raise
+        try:
+            await steady(self._clock, "a remove", _run(removal))
+        finally:
+            self._removals.release()
 
     async def _foreign(self, container: str) -> bool:
         try:

@@ -13,11 +13,16 @@ from stellarstack.core.stop import ConsoleLine, ControlByte, Signal, StopStep, W
 from stellarstack.errors import ContainerGone, DockerUnavailable, InvalidState, StellarError, TimedOut
 from stellarstack.servers.lane import Step
 from stellarstack.servers.ports import try_ports
-from stellarstack.servers.server import Server
+from stellarstack.servers.server import LOOK_MOST, Server
 from stellarstack.servers.start import launch, refuse_not_installed
-from stellarstack.servers.truth import doubt, look, sure
+from stellarstack.servers.truth import doubt, sure
+from stellarstack.tasks import within
 
-KILL_WAIT = 15.0  # seconds for the engine to tell of the end after SIGKILL
+SIGNAL_WAIT = 2.0  # seconds for the engine to take a signal before the stop goes on without its word
+KILL_SENT_WAIT = 5.0  # the same for SIGKILL
+KILL_WAIT = 18.0  # seconds from SIGKILL in which the engine tells of the end
+KILL_WAIT_LONGER = 30.0  # seconds more where the engine answers, but has much to do
+ANSWER_WAIT = 2.0  # seconds in which an engine answers that is not hung
 
 
 async def stop(server: Server, step: Step, timeout: float | None) -> dict[str, Json]:
@@ -103,40 +108,57 @@ def _ending(server: Server) -> Iterator[None]:
 
 
 async def _walk(server: Server, steps: tuple[StopStep, ...], limit: float) -> bool:
-    forced = False
+    forced, clock = False, server.around.clock
+    due = clock.seconds()  # what an engine that hangs takes longer for a signal is taken from the wait after it
     for number, part in enumerate(steps):
         forced = (isinstance(part, Signal) and (number > 0 or limit <= 0) and part.name != "SIGINT") or forced
         if part == Signal("SIGKILL"):
             await _strike(server)
-        elif await _take(server, part):
+        elif isinstance(part, Wait):
+            due += part.seconds
+            await server.ended_within(max(0.0, due - clock.seconds()))
+        else:
+            await _take(server, part)
+        if not server.status.has_process:
             return forced
     return forced
 
 
 async def _strike(server: Server) -> None:
     server.killing = True
+    clock = server.around.clock
+    until = clock.seconds() + KILL_WAIT
     try:
-        await server.around.hands.kill(server.container_name, "SIGKILL")
+        await within(clock, KILL_SENT_WAIT, "SIGKILL", server.around.hands.kill(server.container_name, "SIGKILL"))
+        await server.glance(LOOK_MOST)
     except ContainerGone:
         server.note_end(None)
         return
-    await look(server)
-    if not await server.ended_within(KILL_WAIT):
+    except TimedOut as error:
+        server.note(f"{error}; it may have come all the same")
+    if await server.ended_within(max(LOOK_MOST, until - clock.seconds())):
+        return
+    if not (await _answers(server) and await server.ended_within(KILL_WAIT_LONGER)):
         raise TimedOut(f"server {server.id} did not end within {KILL_WAIT:g} s of SIGKILL; is the engine healthy?")
 
 
-async def _take(server: Server, part: StopStep) -> bool:
-    """One step of the way; True once the process has ended."""
+async def _answers(server: Server) -> bool:
+    """Whether the engine is busy rather than hung."""
+    try:
+        await within(server.around.clock, ANSWER_WAIT, "the engine", server.around.engine.version())
+    except StellarError:
+        return False
+    return True
+
+
+async def _take(server: Server, part: StopStep) -> None:
     match part:
-        case Wait(seconds):
-            return await server.ended_within(seconds)
         case Signal(name):
             await _signal(server, name)
         case ConsoleLine(line):
             _press(server, lambda: server.console.enter(line))
         case ControlByte(byte):
             _press(server, lambda: server.console.type(byte))
-    return not server.status.has_process
 
 
 def _press(server: Server, press: Callable[[], None]) -> None:
@@ -148,7 +170,8 @@ def _press(server: Server, press: Callable[[], None]) -> None:
 
 async def _signal(server: Server, name: str) -> None:
     try:
-        await server.around.hands.kill(server.container_name, name)
+        sent = server.around.hands.kill(server.container_name, name)
+        await within(server.around.clock, SIGNAL_WAIT, name, sent)
     except ContainerGone:
         server.note_end(None)
     except (DockerUnavailable, TimedOut) as error:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from twisted.internet.defer import DeferredSemaphore
 from twisted.internet.interfaces import IReactorTime
 
 from stellarstack.bus import Bus
@@ -15,7 +16,7 @@ from stellarstack.interfaces import Consoles, Engine, Store
 from stellarstack.servers.bridges import Bridges
 from stellarstack.servers.ownership import Ownership
 from stellarstack.servers.prune import PulledImages
-from stellarstack.servers.steady import Hands, SteadyThreads
+from stellarstack.servers.steady import REMOVALS, Hands, SteadyThreads
 from stellarstack.servers.subnets import SubnetPool
 from stellarstack.servers.threads import Threads
 from stellarstack.tasks import Tasks
@@ -69,11 +70,12 @@ class Surroundings:
     threads: Threads
     images: PulledImages
     seccomp: str | None = None
+    removals: DeferredSemaphore = field(default_factory=lambda: DeferredSemaphore(REMOVALS))
 
     @property
     def hands(self) -> Hands:
         """The engine's effects, which a cancelled procedure does not leave half done."""
-        return Hands(self.engine, self.clock, self.ownership)
+        return Hands(self.engine, self.clock, self.ownership, self.removals)
 
     @property
     def in_thread(self) -> SteadyThreads:
