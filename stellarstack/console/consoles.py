@@ -8,13 +8,13 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.threads import deferToThreadPool
 
 from stellarstack.config import ConsoleConfig
 from stellarstack.console.archive import Archive
 from stellarstack.console.console import Console, Surroundings
-from stellarstack.console.scrollback import InThread
+from stellarstack.console.threads import InThread
 from stellarstack.core.records import ServerStatus
 from stellarstack.errors import InvalidPayload
 from stellarstack.interfaces import Engine, EventBus
@@ -35,7 +35,7 @@ class Consoles:
     ) -> None:  # fmt: skip
         self._around = Surroundings(
             engine=engine, directory=directory, config=config, bus=bus, node_id=node_id, clock=reactor, tasks=tasks,
-            now=now, in_thread=in_thread or _pool_of(reactor),
+            now=now, in_thread=in_thread or _pool_of(reactor), packing=DeferredLock(),
         )  # fmt: skip
         self._consoles: dict[str, Console] = {}
         self._opening: dict[str, list[Deferred[None]]] = {}
