@@ -13,6 +13,7 @@ from stellarstack.api.http_query import TokenDoor
 from stellarstack.api.site import make_site
 from stellarstack.api.site_web import WebConsole
 from stellarstack.api.websocket import ConsoleEndpoint
+from stellarstack.auth.denylist import REVOKED_FOR
 from stellarstack.auth.secrets import read_or_make_secret
 from stellarstack.auth.tls import TlsContexts
 from stellarstack.auth.token import ConsoleTokens
@@ -26,8 +27,6 @@ from stellarstack.errors import InvalidState
 from stellarstack.facts import NodeFacts
 from stellarstack.interfaces import Intake, ServerDirectory, Store
 from stellarstack.tasks import Tasks
-
-REVOKED_FOR = 320.0  # seconds that a revoked token id is remembered: longer than any token lives
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
