@@ -174,6 +174,27 @@ class ConsoleConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class SshUserConfig:
+    keys: tuple[str, ...] = _key()
+    servers: tuple[str, ...] = _key()
+    permissions: tuple[str, ...] = _key(("console.read", "console.write"))
+
+
+@dataclass(frozen=True, slots=True)
+class SshConfig:
+    enabled: bool = _key(False)
+    host: str = _key("0.0.0.0")
+    port: int = _key(2022, low=0, high=65535)
+    host_key: Path | None = _key(None)
+    login_grace: float = _key(20.0, low=1, high=300)
+    unauthenticated: int = _key(64, low=1, high=10_000)
+    unauthenticated_per_address: int = _key(10, low=1, high=10_000)
+    connections_per_second: float = _key(5.0, low=0.1, high=1000)
+    key_session: float = _key(86400.0, low=60, high=31_536_000)
+    users: Mapping[str, SshUserConfig] = _key({})
+
+
+@dataclass(frozen=True, slots=True)
 class MetricsConfig:
     interval: float = _key(1.0, low=0.1, high=3600)
     token: Secret | None = _key(None, bytes_min=32, one_line=True)
@@ -199,6 +220,7 @@ class Config:
     heartbeat: HeartbeatConfig = HeartbeatConfig()
     limits: LimitsConfig = LimitsConfig()
     console: ConsoleConfig = ConsoleConfig()
+    ssh: SshConfig = SshConfig()
     metrics: MetricsConfig = MetricsConfig()
     control_plane: ControlPlaneConfig = ControlPlaneConfig()
 
@@ -222,6 +244,10 @@ class Config:
     def state_lock(self) -> Path:
         """The running daemon holds an flock on it; its process id stands in it."""
         return self.paths.state / STATE_LOCK
+
+    @property
+    def ssh_host_key(self) -> Path:
+        return self.ssh.host_key or self.paths.state / "ssh_host_ed25519_key"
 
     @property
     def embedded_socket(self) -> Path:

@@ -10,6 +10,8 @@ from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from stellarstack.config import Config
+from stellarstack.core.claims import PERMISSIONS
+from stellarstack.core.codec import is_server_id
 from stellarstack.core.origin import parse_origin
 from stellarstack.errors import ConfigError
 
@@ -27,6 +29,7 @@ def check_together(config: Config, path: Path) -> None:
     _check_origins(config, refuse)
     _check_ancestors(config, refuse)
     _check_auth(config, refuse)
+    _check_ssh(config, refuse)
     tls = config.tls
     if (tls.certificate is None) != (tls.key is None):
         refuse("tls", "key" if tls.key is None else "certificate", "nothing", "both certificate and key, or neither")
@@ -77,6 +80,20 @@ def _check_auth(config: Config, refuse: Any) -> None:
         refuse(
             "auth", "require_signed_commands", "true without a key", "true together with an [auth.command_keys.NAME]"
         )
+
+
+def _check_ssh(config: Config, refuse: Any) -> None:
+    for name, user in config.ssh.users.items():
+        section = f"ssh.users.{name}"
+        for key, listed in (("keys", user.keys), ("servers", user.servers), ("permissions", user.permissions)):
+            if not listed:
+                refuse(section, key, "an empty list", "a list of one or more")
+        for server in user.servers:
+            if server != "*" and not is_server_id(server):
+                refuse(section, "servers", f"{server!a:.80}", 'server ids, or "*" for every server')
+        for permission in user.permissions:
+            if permission not in PERMISSIONS:
+                refuse(section, "permissions", f"{permission!a:.80}", ", ".join(sorted(PERMISSIONS)))
 
 
 def _good_panel_url(url: str) -> bool:

@@ -1,4 +1,4 @@
-"""Every way in but Redis: the console, HTTP and the control socket, opened last and closed first."""
+"""Every way in but Redis: the console, HTTP, SSH and the control socket, opened last and closed first."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stellarstack.api.http_query import TokenDoor
 from stellarstack.api.site import make_site
 from stellarstack.api.site_web import WebConsole
 from stellarstack.api.websocket import ConsoleEndpoint
-from stellarstack.auth.denylist import REVOKED_FOR
+from stellarstack.auth.hostkey import read_or_make_host_key
 from stellarstack.auth.secrets import read_or_make_secret
 from stellarstack.auth.tls import TlsContexts
 from stellarstack.auth.token import ConsoleTokens
@@ -26,7 +26,13 @@ from stellarstack.core.requests import ConsoleRevoke
 from stellarstack.errors import InvalidState
 from stellarstack.facts import NodeFacts
 from stellarstack.interfaces import Intake, ServerDirectory, Store
+from stellarstack.ssh.keybook import ConfiguredKeys
+from stellarstack.ssh.listener import SshListener
+from stellarstack.ssh.session import Hall
 from stellarstack.tasks import Tasks
+from stellarstack.viewing import TypedLines
+
+REVOKED_FOR = 320.0  # seconds that a revoked token id is remembered: longer than any token lives
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +45,7 @@ class Rooms:
     servers: ServerDirectory
     intake: Intake
     facts: NodeFacts
+    lines: TypedLines
 
 
 class _NotRegistered:
@@ -87,6 +94,19 @@ class Doors:
             directory=rooms.servers, sessions=self.seats.rows, mint=self.tokens, node=rooms.facts.info,
         )  # fmt: skip
 
+        self._ssh = self._make_ssh(rooms, reactor) if config.ssh.enabled else None
+
+    def _make_ssh(self, rooms: Rooms, reactor: Any) -> SshListener:
+        config = self._config
+        hall = Hall(
+            feeds=rooms.consoles, directory=rooms.servers, seats=self.seats, lines=rooms.lines, config=config.console,
+            node_id=config.node.id or "", bus=rooms.bus, clock=reactor, now=self._now, tasks=self._tasks,
+        )  # fmt: skip
+        return SshListener(
+            config=config.ssh, hall=hall, tokens=self.tokens, host_key=read_or_make_host_key(config.ssh_host_key),
+            keys=ConfiguredKeys(config.ssh.users, config.ssh.key_session, self._now), reactor=reactor,
+        )  # fmt: skip
+
     @property
     def viewers(self) -> int:
         """How many sessions sit at the consoles, over all doors."""
@@ -113,16 +133,24 @@ class Doors:
         """Tells before anything starts, and before twistd leaves the terminal, what `open` would stumble over."""
         self._control.probe()
         self._http.probe()
+        if self._ssh is not None:
+            self._ssh.probe()
 
     async def open(self) -> None:
         """ConfigError: the port or the control socket's path cannot be had."""
         self._endpoint.start()
         await self._control.start()
         self.port = await self._http.start()
+        if self._ssh is not None:
+            await self._ssh.start()
 
     async def close(self) -> None:
         """No new connections; consoles are closed with 1001, streams get a last line."""
+        if self._ssh is not None:
+            self._ssh.close_sessions()  # they take their last words while the others take theirs
         await self._http.stop()
         await self._endpoint.stop()
+        if self._ssh is not None:
+            await self._ssh.stop()
         await self._control.stop()
         await self._tasks.cancel_all()

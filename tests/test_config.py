@@ -234,6 +234,29 @@ class TestRefusals(ConfigCase):
         self.assertIn("[node]: found a whole number", self.refused("node = 1", NODE_ID="node_a"))
 
 
+class TestSsh(ConfigCase):
+    """[ssh.users.NAME]."""
+
+    GOOD = '[ssh.users.alice]\nkeys = ["ssh-ed25519 AAAA"]\nservers = ["*", "srv.1"]\n'
+
+    def test_good(self) -> None:
+        """Keys and servers are needed, permissions have a default."""
+        user = self.loaded(self.GOOD).ssh.users["alice"]
+        self.assertEqual((user.servers, user.permissions), (("*", "srv.1"), ("console.read", "console.write")))
+
+    def test_refused(self) -> None:
+        """Lists that allow nothing, ids that are none, permissions that nobody knows."""
+        rows = [
+            (self.GOOD + 'permissions = ["console.wite"]', "[ssh.users.alice] permissions: found 'console.wite'"),
+            (self.GOOD + "permissions = []", "[ssh.users.alice] permissions: found an empty list"),
+            (self.GOOD.replace('"srv.1"', '"a b"'), "[ssh.users.alice] servers: found 'a b'"),
+            ("[ssh.users.alice]\nkeys = []\nservers = ['*']", "[ssh.users.alice] keys: found an empty list"),
+            ("[ssh.users.alice]\nkeys = ['x']", "[ssh.users.alice] servers: found nothing"),
+        ]
+        for text, start in rows:
+            self.assertTrue(self.refused(text).startswith(start), self.refused(text))
+
+
 class TestSecrets(ConfigCase):
     """P07: no secret in an error, a str or a repr."""
 
@@ -322,7 +345,7 @@ def _keys_in(text: str) -> set[tuple[str, ...]]:
     found: set[tuple[str, ...]] = set()
     section: tuple[str, ...] = ()
     for line in text.splitlines():
-        if header := re.match(r"#?\[([a-z_.]+?)(\.\"[^\"]+\"|\.panel)?\]$", line):
+        if header := re.match(r"#?\[([a-z_.]+?)(\.\"[^\"]+\"|\.panel|\.alice)?\]$", line):
             section = tuple(header[1].split("."))
         elif key := re.match(r"#?([a-z_]+) = ", line):
             found.add((*section, key[1]))

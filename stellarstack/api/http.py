@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from typing import Any
 
 from twisted.internet.defer import maybeDeferred
@@ -15,6 +14,7 @@ from twisted.web.server import Site
 
 from stellarstack.api.http_channel import HttpLimits, LimitedChannel, LimitedRequest, WaitingRoom
 from stellarstack.errors import ConfigError
+from stellarstack.sockets import try_port
 
 BACKLOG = 1024
 
@@ -66,13 +66,8 @@ class HttpListener:
 
     def probe(self) -> None:
         """ConfigError: the port cannot be bound now. Leaves it free: whoever takes it after this is met by `start`."""
-        if not self._port:
-            return
-        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
         try:
-            with socket.socket(family, socket.SOCK_STREAM) as tried:
-                tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Twisted's own
-                tried.bind((self._host, self._port))
+            try_port(self._host, self._port)
         except OSError as error:
             raise self._unusable(error) from None
 

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import array
-import fcntl
-import socket
-import struct
-import termios
 from typing import Any, Protocol
 
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
@@ -14,8 +9,9 @@ from twisted.internet.interfaces import IPushProducer
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from stellarstack.sockets import progress
+
 FRAME_MAX = 65536  # bytes of a frame and of a message from a viewer, PROTOCOL 8
-_BYTES_ACKED = 120  # in Linux' struct tcp_info: a u64 that grows with each byte the peer has taken
 
 
 class Received(Protocol):
@@ -146,26 +142,8 @@ class ConsoleWire(WebSocketServerProtocol):
 
     def progress(self) -> tuple[bool, int]:
         """Whether bytes wait for the viewer's TCP, and a number that changes when it takes some."""
-        socket_ = _socket_of(self.transport)
-        if socket_ is not None:
-            try:
-                waiting = array.array("i", [0])
-                fcntl.ioctl(socket_.fileno(), termios.TIOCOUTQ, waiting)
-                told = socket_.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED + 8)
-                return self._full or waiting[0] > 0, struct.unpack_from("=Q", told, _BYTES_ACKED)[0]
-            except (OSError, struct.error):
-                pass  # a UNIX socket, another system: what the transport says must do
-        return self._full, self._turns
-
-
-def _socket_of(transport: Any) -> socket.socket | None:
-    """The TCP socket below a transport, below TLS too."""
-    for layer in (transport, getattr(transport, "transport", None)):
-        ask: Any = getattr(layer, "getHandle", None)
-        handle = ask() if ask is not None else None
-        if isinstance(handle, socket.socket):
-            return handle
-    return None
+        known = progress(self.transport)
+        return (self._full, self._turns) if known is None else (self._full or known[0], known[1])
 
 
 def wire_factory(*, connections: int, reactor: Any) -> WebSocketServerFactory:

@@ -1,4 +1,7 @@
-"""The secret that signs console tokens where daemon.toml names none: `{state}/jwt_secret`, mode 0600 (PROTOCOL 2)."""
+"""The secret that signs console tokens where daemon.toml names none: `{state}/jwt_secret`, mode 0600 (PROTOCOL 2).
+
+And how such files are read and made.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,6 @@ from pathlib import Path
 from twisted.internet.interfaces import IReactorThreads
 from twisted.internet.threads import deferToThreadPool
 
-from stellarstack.atomic import make_once
 from stellarstack.config import Secret
 from stellarstack.errors import ConfigError
 
@@ -29,21 +31,14 @@ def read_or_make_secret(path: Path) -> Secret:
         try:
             return _read(path)
         except FileNotFoundError:
-            _make(path)
+            make_private(path, secrets.token_urlsafe(48) + "\n")
             return _read(path)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or error}") from error
 
 
 def _read(path: Path) -> Secret:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise ConfigError(f"{path} is no file")
-        if stat.S_IMODE(status.st_mode) & 0o077:
-            raise ConfigError(f"{path} has mode {stat.S_IMODE(status.st_mode):04o}, allowed is 0600")
-        text = file.read(_MAX_BYTES + 1).strip()
+    text = read_private(path, _MAX_BYTES + 1).strip()
     if not _MIN_BYTES <= len(text) <= _MAX_BYTES or not text.isascii():
         raise ConfigError(
             f"{path} must hold {_MIN_BYTES} to {_MAX_BYTES} bytes of text; remove it to have a new one made"
@@ -51,7 +46,44 @@ def _read(path: Path) -> Secret:
     return Secret(text.decode("ascii"))
 
 
-def _make(path: Path) -> None:
-    """Whole or not at all, and never over one that somebody else has just made."""
+def read_private(path: Path, most: int) -> bytes:
+    """The first `most` bytes of a file that nobody else may read. OSError, ConfigError: it is none."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise ConfigError(f"{path} is no file")
+        if stat.S_IMODE(status.st_mode) & 0o077:
+            raise ConfigError(f"{path} has mode {stat.S_IMODE(status.st_mode):04o}, allowed is 0600")
+        return file.read(most)
+
+
+def make_private(path: Path, text: str) -> None:
+    """A file of mode 0600: whole or not at all, and never over one that somebody else has just made."""
     path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-    make_once(path, f"{secrets.token_urlsafe(48)}\n".encode())
+    fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(descriptor)
+        _link(fresh, path)
+    finally:
+        fresh.unlink()
+    _sync_folder(path.parent)
+
+
+def _link(fresh: Path, path: Path) -> None:
+    try:
+        os.link(fresh, path)
+    except FileExistsError:
+        return
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -17,10 +17,9 @@ from stellarstack.console.fanout import FanOut, FanOutViewer
 from stellarstack.console.notes import Notes, Run, notes_from
 from stellarstack.console.readers import LineReaders
 from stellarstack.console.rejoin import Rejoin
-from stellarstack.console.scrollback import Scrollback
+from stellarstack.console.scrollback import InThread, Scrollback
 from stellarstack.console.segments import Segments
-from stellarstack.console.threads import InThread
-from stellarstack.core.frames import stats_frame, status_frame
+from stellarstack.core.frames import Encoding, stats_frame, status_frame, status_line
 from stellarstack.core.log_join import Kept
 from stellarstack.core.messages import Json
 from stellarstack.core.open_line import OpenLine
@@ -48,7 +47,6 @@ class Surroundings:
     tasks: Tasks
     now: Callable[[], float]
     in_thread: InThread
-    packing: DeferredLock  # held by the one that compresses a segment
 
 
 class _Sink:
@@ -78,7 +76,7 @@ class Console:
         self._noting = DeferredLock()
         self._scrollback = Scrollback(
             server_id=server_id, segments=self._segments, clock=around.clock, tasks=around.tasks,
-            in_thread=around.in_thread, now=around.now, packing=around.packing,
+            in_thread=around.in_thread, now=around.now,
         )  # fmt: skip
         self._readers = LineReaders(
             server_id=server_id, node_id=around.node_id, bus=around.bus, publish=around.config.publish_logs,
@@ -280,11 +278,12 @@ class Console:
             return
         ended, self._status = self._status.has_process and not status.has_process, status
         if not ended:
-            self._fanout.notice(self.status_frame())
+            self._fanout.notice(self.status_frame(Encoding.JSON), self.status_frame(Encoding.PLAIN))
             return
         event = "crashed" if status is ServerStatus.CRASHED else "exited"
         ending = RunEvent(0, self._around.now(), event, exit_code, reason.value if reason else None)
-        self._fanout.notice(status_frame(status.value, **self._endings.ended(ending)))
+        told = status_frame(status.value, **self._endings.ended(ending))
+        self._fanout.notice(told, status_line(status.value, exit_code))
 
     def send_stats(self, metrics: Mapping[str, Json]) -> None:
         if len(self._fanout):
@@ -364,8 +363,8 @@ class Console:
     def gap_after(self, offset: int) -> int | None:
         return next((gap for gap in self._notes.gaps if gap >= offset), None)
 
-    def status_frame(self) -> bytes:
-        return status_frame(self._status.value)
+    def status_frame(self, encoding: Encoding) -> bytes:
+        return (status_line if encoding is Encoding.PLAIN else status_frame)(self._status.value)
 
     # ---------------------------------------------------------------- the end
 

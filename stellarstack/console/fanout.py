@@ -47,6 +47,8 @@ class Piece:
             if self._raw is None:
                 self._raw = binary_frame(self._data) if self._data else b""
             return self._raw
+        if encoding is Encoding.PLAIN:
+            return self._data
         if self._json is None:
             self._json = self._text_frame()
         return self._json
@@ -74,14 +76,18 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A frame that is the same in every encoding; `stats`: only for those who may read stats.
+    """A frame for every viewer, and its like for a bare terminal; `stats`: only for those who may read stats.
 
     `in_past`: replay finds it by itself when it comes to its place.
     """
 
     text: bytes
+    plain: bytes = b""
     stats: bool = False
     in_past: bool = False
+
+    def frame(self, encoding: Encoding) -> bytes:
+        return self.plain if encoding is Encoding.PLAIN else self.text
 
     @property
     def weight(self) -> int:
@@ -104,7 +110,7 @@ class Past(Protocol):
     def gap_after(self, offset: int) -> int | None:
         """The first place at or after `offset` where nobody knows what is missing."""
 
-    def status_frame(self) -> bytes: ...
+    def status_frame(self, encoding: Encoding) -> bytes: ...
 
 
 class FanOutViewer:
@@ -137,7 +143,7 @@ class FanOutViewer:
 
     def tell_gap(self, start: int) -> None:
         """Before anything is shown: what it asked for from `start` on is not kept any more."""
-        self.wire.write(gap_frame(start, self.at))
+        self._show_gap(start, self.at)
 
     def leave(self) -> None:
         if self.state is _State.GONE:
@@ -162,14 +168,16 @@ class FanOutViewer:
         return self.state is _State.BEHIND
 
     def _show(self, item: Piece | Notice) -> None:
-        if isinstance(item, Notice):
-            if self.stats or not item.stats:
-                self.wire.write(item.text)
+        if isinstance(item, Piece):
+            self.at = item.after(self.encoding)
+        elif item.stats and not self.stats:
             return
-        self.at = item.after(self.encoding)
         frame = item.frame(self.encoding)
         if frame:
             self.wire.write(frame)
+
+    def _show_gap(self, start: int, to: int | None) -> None:
+        self.wire.write(gap_frame(start, to, self.encoding))
 
     def _pump(self) -> None:
         """There is room again: on with what was kept, or over what was not."""
@@ -192,16 +200,16 @@ class FanOutViewer:
         self.next_item = self._fanout.oldest_kept
         start = self._fanout.start_of(self.next_item, self.encoding)
         if start > self.at:
-            self.wire.write(gap_frame(self.at, start))
+            self._show_gap(self.at, start)
             self.at = start
-        self.wire.write(self._fanout.past.status_frame())
+        self.wire.write(self._fanout.past.status_frame(self.encoding))
 
     def _jump(self) -> None:
         newest = self._fanout.newest(self.encoding)
         if newest > self.at:
-            self.wire.write(gap_frame(self.at, newest))
+            self._show_gap(self.at, newest)
             self.at = newest
-        self.wire.write(self._fanout.past.status_frame())
+        self.wire.write(self._fanout.past.status_frame(self.encoding))
         self.state = _State.LIVE
 
     # ---------------------------------------------------------------- replay
@@ -220,7 +228,7 @@ class FanOutViewer:
             unknown = self._fanout.past.gap_after(self.at)
             if unknown == self.at and self._unknown_seen != unknown:
                 self._unknown_seen = unknown
-                self.wire.write(gap_frame(self.at, None))
+                self._show_gap(self.at, None)
                 continue
             if unknown == self.at:
                 unknown = self._fanout.past.gap_after(self.at + 1)
@@ -237,12 +245,12 @@ class FanOutViewer:
 
     def _show_page(self, start: int, data: bytes, unknown: int | None) -> None:
         if start > self.at:
-            self.wire.write(gap_frame(self.at, start))
+            self._show_gap(self.at, start)
             self.at = start
             return  # and read again: what follows may have a limit of its own
-        if self.encoding is Encoding.RAW:
+        if self.encoding is not Encoding.JSON:
             self.at += len(data)
-            self.wire.write(binary_frame(data))
+            self.wire.write(binary_frame(data) if self.encoding is Encoding.RAW else data)
             return
         back = unfinished(data)
         final = self.at + len(data) in (self._fanout.newest(self.encoding), unknown)
@@ -299,14 +307,15 @@ class FanOut:
             held, self._held = self._held, b""
             self._send(Piece(self._end, held, b"", 0, self.now()))
 
-    def notice(self, text: bytes, *, stats: bool = False) -> None:
-        """A frame for every viewer."""
-        self._send(Notice(text, stats))
+    def notice(self, text: bytes, plain: bytes = b"", *, stats: bool = False) -> None:
+        """A frame for every viewer; `plain` is shown to bare terminals instead."""
+        self._send(Notice(text, plain, stats))
 
     def unknown_gap(self) -> None:
         """Nobody knows what is missing here; output goes on."""
         self.flush()
-        self._send(Notice(gap_frame(self._end, None), in_past=True))
+        plain = gap_frame(self._end, None, Encoding.PLAIN)
+        self._send(Notice(gap_frame(self._end, None), plain, in_past=True))
 
     def _send(self, item: Piece | Notice) -> None:
         keep = False

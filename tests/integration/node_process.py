@@ -219,11 +219,11 @@ class NodeProcess:
             return {}
         return found
 
-    def token(self, server_id: str, permissions: Any = None) -> str:
+    def token(self, server_id: str, permissions: Any = None, lifetime: float = 300.0) -> str:
         """A console token, as the panel would sign it."""
         now = time.time()
         claims = {
-            "iss": "stellarstack", "sub": "user_1", "aud": self.node_id, "iat": now, "exp": now + 300,
+            "iss": "stellarstack", "sub": "user_1", "aud": self.node_id, "iat": now, "exp": now + lifetime,
             "jti": uuid.uuid4().hex, "serverId": server_id,
             "permissions": permissions or {"canRead": True, "canWrite": True},
         }  # fmt: skip

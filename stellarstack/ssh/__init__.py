@@ -1,0 +1,1 @@
+"""The side door: a server's live console by SSH, on Twisted Conch."""

@@ -1,0 +1,266 @@
+"""One viewer's session at a terminal: does what core/terminal_session.py says is to be done (PROTOCOL 8 over SSH)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from stellarstack.config import ConsoleConfig
+from stellarstack.core.claims import Claims
+from stellarstack.core.console_audit import AuditLines, Typed
+from stellarstack.core.console_session import Audit, Close, CloseCode, Keys, Resize, SessionLimits
+from stellarstack.core.frames import Encoding, terminal_line
+from stellarstack.core.messages import Event, Json
+from stellarstack.core.records import PtySize, ServerStatus
+from stellarstack.core.terminal_session import LEFT, Tell, TerminalEffect, TerminalSession
+from stellarstack.errors import StellarError
+from stellarstack.interfaces import EventBus, ServerDirectory
+from stellarstack.ssh.terminal import Terminal
+from stellarstack.ssh.wire import SshWire
+from stellarstack.tasks import Tasks
+from stellarstack.viewing import ConsoleFeed, ConsoleFeeds, Seat, Seats, TypedLines, Viewer, ViewRequest
+
+_EARLY_MOST = 1 << 20  # bytes that wait for the viewer beside the output: notices, lines of ours
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hall:
+    """What every session at the SSH console shares."""
+
+    feeds: ConsoleFeeds
+    directory: ServerDirectory
+    seats: Seats
+    lines: TypedLines
+    config: ConsoleConfig
+    node_id: str
+    bus: EventBus
+    clock: IReactorTime
+    now: Callable[[], float]
+    tasks: Tasks
+
+
+class ShellSession:
+    """From the shell's start to its end. It is its viewer's ViewerWire, its terminal's Screen and a SeatedSession."""
+
+    _log = Logger()
+
+    def __init__(
+        self, hall: Hall, wire: SshWire, claims: Claims, terminal: Terminal, ended: Callable[[], None]
+    ) -> None:
+        self._hall = hall
+        self._ended = ended
+        self._wire = wire
+        self._claims = claims
+        self._terminal = terminal
+        config = hall.config
+        limits = SessionLimits(
+            auth_deadline=config.auth_deadline, input_bytes=config.input_bytes_per_second,
+            input_messages=config.input_messages_per_second, audit=config.audit_commands,
+        )  # fmt: skip
+        self._rules = TerminalSession(claims=claims, limits=limits, now=hall.clock.seconds())
+        self._typed_lines = AuditLines("full")
+        self._feed: ConsoleFeed | None = None
+        self._viewer: Viewer | None = None
+        self._early: list[bytes] = []
+        self._size: PtySize | None = None  # wanted, and not yet the PTY's
+        self._resizing = False
+        self._deaf = False  # nobody reads what is typed, and the viewer knows
+        self._begun_at: float | None = None
+        self._timer: IDelayedCall | None = None
+        self._moved: tuple[int, int] = (0, 0)
+        self._moved_at: float | None = None
+        self.closed = False
+
+    # ---------------------------------------------------------------- the beginning
+
+    def begin(self) -> None:
+        """The terminal is there."""
+        self._spawn("opening a console", self._begin())
+
+    async def _begin(self) -> None:
+        hall, claims = self._hall, self._claims
+        feed = hall.feeds.feed(claims.server_id)
+        if feed is None or hall.directory.status_of(claims.server_id) is None:
+            return self.close(CloseCode.NOT_FOUND, "no such server on this node")
+        seat = Seat(claims, "ssh", self._wire.peer, self._wire.peer_version, hall.now())
+        if not hall.seats.take(self, seat):
+            return self.close(CloseCode.TOO_MANY, "too many connections to this server, of this user or to this node")
+        self._feed = feed
+        try:
+            viewer = await feed.view(ViewRequest(Encoding.PLAIN), self)
+        except StellarError as error:
+            return self.close(CloseCode.NOT_FOUND, str(error))
+        self._viewer = viewer
+        if self.closed:
+            viewer.leave()
+            return None
+        if self._terminal.blocked:
+            viewer.full()
+        self._begun_at = hall.clock.seconds()
+        self._audit("session_start", {})
+        if self._terminal.size is not None:
+            self._do(self._rules.resized(*self._terminal.size))
+        early, self._early = self._early, []
+        self.keys(b"".join(early))
+        self._wake()
+        return None
+
+    def _spawn(self, name: str, coroutine: Coroutine[Any, Any, None]) -> None:
+        self._hall.tasks.spawn(name, coroutine)
+
+    # ---------------------------------------------------------------- told by the terminal
+
+    def keys(self, data: bytes) -> None:
+        if self.closed:
+            return
+        if self._begun_at is None:
+            self._early.append(data)  # no more than the window takes
+            return
+        self._do(self._rules.keys(data, self._hall.clock.seconds()))
+
+    def resized(self, cols: int, rows: int) -> None:
+        if self._begun_at is not None:
+            self._do(self._rules.resized(cols, rows))
+
+    def full(self) -> None:
+        if self._viewer is not None:
+            self._viewer.full()
+
+    def free(self) -> None:
+        if self._viewer is not None:
+            self._viewer.free()
+
+    def over(self) -> None:
+        if not self.closed:
+            self.closed = True
+            self._let_go()
+        self._hall.seats.leave(self)  # held until now: who does not let go counts, too
+
+    # ---------------------------------------------------------------- what is to be done
+
+    def _do(self, effects: Sequence[TerminalEffect]) -> None:
+        for effect in effects:
+            if self.closed:
+                return
+            match effect:
+                case Tell(text):
+                    self._terminal.write(terminal_line(text))
+                case Keys(data):
+                    self._type(data)
+                case Resize(size):
+                    self._resize(size)
+                case Audit(typed):
+                    self._audit_typed(typed)
+                case Close(code, reason):
+                    self.close(code, reason)
+        if not self.closed:
+            self._terminal.held(self._rules.waiting)
+            self._wake_later()
+
+    def _type(self, data: bytes) -> None:
+        feed, hall = self._feed, self._hall
+        if feed is None:
+            return
+        now = hall.clock.seconds()
+        for line in self._typed_lines.feed(data, now):
+            if line.command is not None:
+                hall.lines(self._claims.server_id, line.command)
+        try:
+            feed.type(data)
+        except StellarError as error:
+            if not self._deaf:
+                self._deaf = True
+                self._terminal.write(terminal_line(str(error)))
+            return
+        self._deaf = False
+        hall.seats.typed(self)
+        self._do(self._rules.typed(data, now))
+
+    def _resize(self, size: PtySize) -> None:
+        self._size = size
+        if not self._resizing:
+            self._resizing = True
+            self._spawn("resizing a terminal", self._resize_all())
+
+    async def _resize_all(self) -> None:
+        """One at a time; of those that come meanwhile only the last counts."""
+        try:
+            while self._size is not None and self._feed is not None and not self.closed:
+                size, self._size = self._size, None
+                await self._feed.resize(size)
+        finally:
+            self._resizing = False
+
+    # ---------------------------------------------------------------- what its viewer says
+
+    def ready(self, start: int, end: int, status: ServerStatus) -> None:
+        """See ViewerWire.ready: one line that says where one is, and how to leave."""
+        watching = "" if self._rules.may_write else "; read-only"
+        text = f"[stellarstack: {self._claims.server_id} is {status.value}{watching}; Ctrl-] leaves]\r\n"
+        self._terminal.write(text.encode())
+
+    def write(self, frame: bytes) -> None:
+        self._terminal.write(frame)
+        if len(self._terminal.buf) > self._hall.config.viewer_buffer + _EARLY_MOST:
+            self.close(CloseCode.POLICY, "the terminal takes nothing")
+
+    def close(self, code: int, reason: str) -> None:
+        """Ends the session, from whatever side, after what was written before. Exit status 0: its viewer left."""
+        if self.closed:
+            return
+        self.closed = True
+        self._terminal.write(b"\r\n" if code == LEFT else terminal_line(reason))
+        self._terminal.finish(0 if code == LEFT else 1)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+        if self._viewer is not None:
+            self._viewer.leave()
+        for effect in self._rules.ended():
+            self._audit_typed(effect.typed)
+        if self._begun_at is not None:
+            self._audit("session_end", {"duration": round(self._hall.clock.seconds() - self._begun_at, 3)})
+            self._begun_at = None
+        self._ended()
+
+    # ---------------------------------------------------------------- time
+
+    def _wake_later(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        after = self._rules.next_wake(self._hall.clock.seconds(), self._hall.now())
+        self._timer = None if after is None else self._hall.clock.callLater(after, self._wake)
+
+    def _wake(self) -> None:
+        self._do(self._rules.woken(self._hall.clock.seconds(), self._hall.now()))
+
+    def tick(self, now: float) -> None:
+        """Every few seconds: the end of a viewer that takes nothing."""
+        waiting, acked = self._wire.progress()
+        moved = (acked, self._terminal.granted)
+        if self._terminal.buf:  # its window is shut: that TCP moves tells nothing
+            waiting, moved = True, (0, self._terminal.granted)
+        if not waiting or moved != self._moved or self._moved_at is None:
+            self._moved_at, self._moved = (now if waiting else None), moved
+        elif now - self._moved_at >= self._hall.config.stall_deadline:
+            self.close(CloseCode.POLICY, "the terminal takes nothing")
+
+    # ---------------------------------------------------------------- audit
+
+    def _audit_typed(self, typed: Typed) -> None:
+        told: dict[str, Json] = {"count": typed.count} if typed.command is None else {"command": typed.command}
+        self._audit("command_sent", told)
+
+    def _audit(self, action: str, told: dict[str, Json]) -> None:
+        claims, hall = self._claims, self._hall
+        body: dict[str, Json] = {"nodeId": hall.node_id, "serverId": claims.server_id, "userId": claims.user_id}
+        body |= {"action": action, "data": told, "ip": self._wire.peer, "userAgent": self._wire.peer_version}
+        event = Event("console.audit", {**body, "timestamp": hall.now()}, durable=True)
+        self._spawn("console audit", hall.bus.emit(event))
