@@ -184,11 +184,15 @@ def quietly(command: list[str], timeout: float) -> None:
 
 
 def remove_leftovers() -> None:
-    """Containers of this node that still run, if the daemon could not stop them."""
-    listing = ["docker", "ps", "-q", "--filter", f"label=stellarstack.node={NODE}"]
-    running = subprocess.run(listing, capture_output=True, text=True).stdout.split()
-    if running:
-        quietly(["docker", "kill", *running], 30)
+    """Containers and networks of this node; the next run makes them anew, and the game's files stay in .run/."""
+    label = f"label=stellarstack.node={NODE}"
+    for listing, remove in (
+        (["docker", "ps", "-aq", "--filter", label], ["docker", "rm", "-f"]),
+        (["docker", "network", "ls", "-q", "--filter", label], ["docker", "network", "rm"]),
+    ):
+        found = subprocess.run(listing, capture_output=True, text=True).stdout.split()
+        if found:
+            quietly([*remove, *found], 30)
 
 
 def show(config: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The front door: `twistd stellarstack -c daemon.toml`. Wires the rooms; the only module that knows them all."""
+"""The front door: `twistd stellarstack -c daemon.toml` begins and ends here; `node.py` makes the rooms behind it."""
 
 from __future__ import annotations
 
