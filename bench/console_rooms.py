@@ -20,7 +20,7 @@ from stellarstack.config import ConsoleConfig, DockerConfig
 from stellarstack.console.consoles import Consoles
 from stellarstack.console.seats import Seating
 from stellarstack.core.claims import Claims
-from stellarstack.core.messages import Event, Json
+from stellarstack.core.messages import Event, Json, Origin
 from stellarstack.core.records import ServerStatus
 from stellarstack.docker.engine import DockerEngine
 from stellarstack.tasks import Tasks
@@ -43,6 +43,12 @@ class Everything:
     def status_of(self, server_id: str) -> ServerStatus | None:
         return ServerStatus.RUNNING if server_id == SERVER else None
 
+    def name_of(self, server_id: str) -> str | None:
+        return server_id
+
+    async def receive(self, raw: bytes, origin: Origin, entry_id: str | None = None) -> None:
+        pass
+
     def listing(self) -> Sequence[Mapping[str, Json]]:
         return []
 
@@ -56,9 +62,11 @@ async def serve(folder: str, container: str) -> None:
     engine = DockerEngine(reactor=reactor, config=DockerConfig())
     consoles = Consoles(engine=engine, directory=Path(folder), config=config, bus=others, node_id="node_bench",
                         reactor=reactor, tasks=tasks)  # fmt: skip
-    endpoint = ConsoleEndpoint(consoles=consoles, directory=others, tokens=others, config=config, node_id="node_bench",
-                               bus=others, clock=reactor, now=time.time, tasks=tasks,
-                               seats=Seating(config=config, now=time.time))  # fmt: skip
+    endpoint = ConsoleEndpoint(
+        consoles=consoles, directory=others, tokens=others, config=config, node_id="node_bench", bus=others,
+        intake=others, typed_lines=lambda *_: None, clock=reactor, now=time.time, tasks=tasks,
+        seats=Seating(config=config, now=time.time),
+    )  # fmt: skip
     console = await consoles.open(SERVER, ServerStatus.RUNNING)
     await console.attach(container)
     await engine.start(container)

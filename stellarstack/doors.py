@@ -70,11 +70,13 @@ class Doors:
             node_id=config.node.id, auth=config.auth, secret=read_or_make_secret(config.paths.state / "jwt_secret"),
             store=rooms.store, now=now,
         )  # fmt: skip
+        intake: Intake = rooms.intake if config.node.id else _NotRegistered()
         self.seats = Seating(config=config.console, now=now)
         self._endpoint = ConsoleEndpoint(
             consoles=rooms.consoles, directory=rooms.servers, seats=self.seats, tokens=self.tokens,
-            config=config.console, node_id=config.node.id or "", bus=rooms.bus, clock=reactor, now=now,
-            tasks=self._tasks, allowed_origins=config.server.allowed_origins,
+            config=config.console, node_id=config.node.id or "", bus=rooms.bus, intake=intake,
+            typed_lines=rooms.lines, clock=reactor, now=now, tasks=self._tasks,
+            allowed_origins=config.server.allowed_origins,
         )  # fmt: skip
         site = make_site(
             reactor=reactor, tasks=self._tasks, health=rooms.facts.health, metrics=rooms.facts.metrics,
@@ -90,7 +92,7 @@ class Doors:
         )
         self._control = ControlListener(
             path=config.paths.control_socket, reactor=reactor, tasks=self._tasks,
-            intake=rooms.intake if config.node.id else _NotRegistered(), bus=rooms.bus,
+            intake=intake, bus=rooms.bus,
             directory=rooms.servers, sessions=self.seats.rows, mint=self.tokens, node=rooms.facts.info,
         )  # fmt: skip
 

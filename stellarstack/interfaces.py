@@ -292,6 +292,9 @@ class ServerDirectory(Protocol):
     def status_of(self, server_id: str) -> ServerStatus | None:
         """None: no such server on this node."""
 
+    def name_of(self, server_id: str) -> str | None:
+        """What people call it; None: no such server on this node."""
+
     def listing(self) -> Sequence[Mapping[str, Json]]:
         """One row a server: serverId, name, status, containerId, ports, and so on; the result of `server.list`."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from stellarstack.config import ConsoleConfig
 from stellarstack.console.consoles import Consoles
 from stellarstack.console.seats import Seating
 from stellarstack.core.claims import Claims
-from stellarstack.core.messages import Event
+from stellarstack.core.messages import Event, Origin
 from stellarstack.core.records import ServerStatus
 from stellarstack.errors import Forbidden, TokenExpired, Unauthorized
 from stellarstack.interfaces import Engine
@@ -66,27 +67,48 @@ class Directory:
     def status_of(self, server_id: str) -> ServerStatus | None:
         return self.servers.get(server_id)
 
+    def name_of(self, server_id: str) -> str | None:
+        return f"the server {server_id}" if server_id in self.servers else None
+
     def listing(self) -> list[Mapping[str, Any]]:
         return []
 
 
 class Bus:
-    """An EventBus that keeps what it gets."""
+    """An EventBus that keeps what it gets, and tells those who listen."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
+        self.listeners: list[Callable[[str, bytes], None]] = []
 
     async def emit(self, *events: Event) -> None:
-        self.events.extend(events)
+        for event in events:
+            self.publish(event)
 
     def publish(self, event: Event) -> None:
         self.events.append(event)
+        for listener in list(self.listeners):
+            listener(event.type, event.encode())
 
     def listen(self, listener: Callable[[str, bytes], None]) -> Callable[[], None]:
-        return lambda: None
+        self.listeners.append(listener)
+        return lambda: self.listeners.remove(listener) if listener in self.listeners else None
 
     def named(self, kind: str) -> list[Mapping[str, Any]]:
         return [event.fields for event in self.events if event.type == kind]
+
+
+class Inbox:
+    """An Intake that keeps what comes; `fault` is raised instead."""
+
+    def __init__(self) -> None:
+        self.got: list[Any] = []
+        self.fault: Exception | None = None
+
+    async def receive(self, raw: bytes, origin: Origin, entry_id: str | None = None) -> None:
+        if self.fault is not None:
+            raise self.fault
+        self.got.append((json.loads(raw), origin, entry_id))
 
 
 class Rooms:
@@ -100,6 +122,8 @@ class Rooms:
         self.tasks = Tasks()
         self.tokens = Tokens(now)
         self.directory = Directory()
+        self.inbox = Inbox()
+        self.lines: list[tuple[str, str]] = []  # as they were typed
         self.engine = engine
         self.consoles = Consoles(
             engine=engine, directory=directory, config=config, bus=self.bus, node_id="node_t", reactor=reactor,
@@ -108,13 +132,17 @@ class Rooms:
         self.seats = Seating(config=config, now=now)
         self.endpoint = ConsoleEndpoint(
             consoles=self.consoles, directory=self.directory, seats=self.seats, tokens=self.tokens, config=config,
-            node_id="node_t", bus=self.bus, clock=reactor, now=now, tasks=self.tasks, allowed_origins=allowed_origins,
+            node_id="node_t", intake=self.inbox, typed_lines=self._typed, bus=self.bus,
+            clock=reactor, now=now, tasks=self.tasks, allowed_origins=allowed_origins,
         )  # fmt: skip
         self.endpoint.start()
         root = Resource()
         root.putChild(b"console", self.endpoint.resource())
         self.site = Site(root, reactor=reactor)
         self.site.timeOut = None
+
+    def _typed(self, server_id: str, line: str) -> None:
+        self.lines.append((server_id, line))
 
     async def open(self, server_id: str = "srv_1", status: ServerStatus = ServerStatus.RUNNING) -> Any:
         self.directory.servers[server_id] = status

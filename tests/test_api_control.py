@@ -61,6 +61,9 @@ class Servers:
     def status_of(self, server_id: str) -> ServerStatus | None:
         return ServerStatus.RUNNING if server_id == "srv_1" else None
 
+    def name_of(self, server_id: str) -> str | None:
+        return "Grün" if server_id == "srv_1" else None
+
     def listing(self) -> Sequence[Mapping[str, Json]]:
         return [{"serverId": "srv_1", "name": "Grün", "status": "running"}]
 

@@ -122,6 +122,16 @@ class GoodSignatures(SigningCase):
         self.assertTrue(found.id.startswith("cmd_"))
         self.assertNotEqual(found.id, self.opened(b'{"type":"node.info"}', Origin.CONTROL).id)
 
+    def test_w16_power_at_a_console(self) -> None:
+        """W16: from a console power actions need no signature, and nothing else is obeyed, signed or not required."""
+        for action in ("start", "stop", "restart", "kill"):
+            raw = json.dumps({"id": "ws_1", "type": f"server.{action}", "payload": {"serverId": "srv_1"}}).encode()
+            self.assertEqual(self.opened(raw, Origin.CONSOLE).id, "ws_1")
+        for kind in ("server.delete", "server.command", "node.shutdown", "files.read", "console.revoke"):
+            raw = json.dumps({"id": "ws_1", "type": kind, "payload": {"serverId": "srv_1"}}).encode()
+            for authority in (None, self.make(require_signed=False)):
+                self.assertEqual(self.refused(raw, Origin.CONSOLE, authority=authority).command, kind)
+
     def test_k12_the_same_again(self) -> None:
         """K12: a replay opens to the very same command, so the journal's id and fingerprint stop it."""
         first, second = (self.opened(sign(envelope(), key_id)) for key_id in ("panel", "shared"))

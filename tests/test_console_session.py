@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from stellarstack.core.claims import Claims
-from stellarstack.core.console_audit import AuditLines, Typed
+from stellarstack.core.console_audit import AuditLines, EnteredLines, Typed
 from stellarstack.core.console_session import (
     Audit,
     Begin,
@@ -59,7 +59,7 @@ class SessionTests(SynchronousTestCase):
     def test_frames(self) -> None:
         """Each frame of the table, good and bad."""
         rows: list[tuple[object, object]] = [
-            ({"type": "input", "data": "é\r"}, [Keys("é\r".encode())]),
+            ({"type": "input", "data": "é\r"}, [Keys("é\r".encode(), ("é",))]),
             ({"type": "input", "data": ""}, []),
             ({"type": "input", "data": "\ud800"}, ["invalid_frame"]),
             ({"type": "input"}, ["invalid_frame"]),
@@ -184,7 +184,7 @@ class AuditTests(SynchronousTestCase):
     """`console.audit` of PROTOCOL 5."""
 
     def lines(self, data: bytes, mode: str = "full") -> list[str | None]:
-        return [typed.command for typed in AuditLines(mode).feed(data, 0.0)]
+        return [typed.command for typed in AuditLines(mode).feed(EnteredLines().feed(data), 0.0)]
 
     def test_lines(self) -> None:
         """CR, LF and CRLF end one; backspace is applied, control characters are removed; 1 KiB at most."""
@@ -201,17 +201,16 @@ class AuditTests(SynchronousTestCase):
 
     def test_characters_over_frames(self) -> None:
         """A character that comes in two frames is one."""
-        audit = AuditLines("full")
-        self.assertEqual(audit.feed(b"\xc3", 0.0), [])
-        self.assertEqual(audit.feed(b"\xa9\r", 0.0), [Typed("é")])
+        lines = EnteredLines()
+        self.assertEqual((lines.feed(b"\xc3"), lines.feed(b"\xa9\r")), ([], ["é"]))
 
     def test_too_many(self) -> None:
         """Five a second, then a number when the second is over or the session is."""
         audit = AuditLines("full")
-        self.assertEqual(len(audit.feed(b"x\r" * 12, 10.0)), 5)
+        self.assertEqual(len(audit.feed(["x"] * 12, 10.0)), 5)
         self.assertEqual((audit.due, audit.woken(10.5)), (11.0, []))
         self.assertEqual(audit.woken(11.0), [Typed(None, 7)])
-        self.assertEqual((audit.due, len(audit.feed(b"x\r" * 6, 11.0))), (None, 5))
+        self.assertEqual((audit.due, len(audit.feed(["x"] * 6, 11.0))), (None, 5))
         self.assertEqual(audit.rest(), [Typed(None, 1)])
 
     def test_bucket(self) -> None:

@@ -24,7 +24,7 @@ def session(*permissions: str, life: float = 300.0, limits: SessionLimits = LIMI
 class KeysTests(SynchronousTestCase):
     def test_as_they_are(self) -> None:
         """Keys go on at once, control keys too."""
-        self.assertEqual(session().keys(b"\x03say\r", 0.0), [Keys(b"\x03say\r")])
+        self.assertEqual(session().keys(b"\x03say\r", 0.0), [Keys(b"\x03say\r", ("say",))])
         self.assertEqual(session().keys(b"", 0.0), [])
 
     def test_leaving(self) -> None:
@@ -96,7 +96,7 @@ class TimeTests(SynchronousTestCase):
     def test_audit(self) -> None:
         """Lines that are too many are counted, and told at the end at the latest."""
         found = session()
-        told = found.typed(b"a\rb\rc\rd\re\rf\rg\r", 0.0)
+        told = found.typed([*"abcdefg"], 0.0)
         self.assertEqual(told, [Audit(Typed(line)) for line in "abcde"])
         self.assertEqual(found.ended(), [Audit(Typed(None, 2))])
         self.assertEqual(found.ended(), [])

@@ -322,7 +322,9 @@ class SessionTests(DoorCase):
             ready, output = viewer.messages()
             expires = WALL + 300
             self.assertEqual(ready, {"type": "ready", "serverId": "srv_1", "status": "running", "canWrite": True,
-                                     "from": 0, "end": 7, "expiresAt": expires, "runs": STARTED})  # fmt: skip
+                                     "from": 0, "end": 7, "expiresAt": expires, "runs": STARTED,
+                                     "name": "the server srv_1",
+                                     "permissions": ["console.read", "console.write", "stats.read"]})  # fmt: skip
             self.assertEqual((output["data"], output["offset"], output["end"]), ("hello\r\n", 0, 7))
 
     def test_subprotocols(self) -> None:

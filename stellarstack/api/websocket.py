@@ -23,9 +23,9 @@ from stellarstack.api.websocket_session import SocketSession
 from stellarstack.api.websocket_wire import ConsoleWire, wire_factory
 from stellarstack.config import ConsoleConfig
 from stellarstack.core.console_session import CloseCode
-from stellarstack.interfaces import EventBus, ServerDirectory, TokenVerifier
+from stellarstack.interfaces import EventBus, Intake, ServerDirectory, TokenVerifier
 from stellarstack.tasks import Tasks, sleep
-from stellarstack.viewing import ConsoleFeeds, Seats
+from stellarstack.viewing import ConsoleFeeds, Seats, TypedLines
 
 _SERVER_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _STOP_STEP, _STOP_STEPS = 0.05, 20  # an ordered stop waits a second for the viewers' answers
@@ -42,8 +42,8 @@ class ConsoleEndpoint:
 
     def __init__(
         self, *, consoles: ConsoleFeeds, directory: ServerDirectory, tokens: TokenVerifier, config: ConsoleConfig,
-        seats: Seats, node_id: str, bus: EventBus, clock: IReactorTime, now: Callable[[], float], tasks: Tasks,
-        allowed_origins: Sequence[str] = (),
+        seats: Seats, node_id: str, bus: EventBus, intake: Intake, typed_lines: TypedLines, clock: IReactorTime,
+        now: Callable[[], float], tasks: Tasks, allowed_origins: Sequence[str] = (),
     ) -> None:  # fmt: skip
         self._config = config
         self._clock = clock
@@ -52,8 +52,8 @@ class ConsoleEndpoint:
         self._sessions: set[SocketSession] = set()
         self._lobby = Lobby(config.waiting)
         self._door = Door(
-            consoles=consoles, directory=directory, tokens=tokens, config=config, node_id=node_id, bus=bus, clock=clock,
-            now=now, tasks=tasks, seats=seats, lobby=self._lobby,
+            consoles=consoles, directory=directory, tokens=tokens, config=config, node_id=node_id, bus=bus,
+            intake=intake, typed_lines=typed_lines, clock=clock, now=now, tasks=tasks, seats=seats, lobby=self._lobby,
             gone=self._sessions.discard,
         )  # fmt: skip
         self._factory = wire_factory(connections=config.connections + config.waiting + 4 * LEAVING, reactor=clock)

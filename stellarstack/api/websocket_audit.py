@@ -28,6 +28,11 @@ class AuditTrail:
         """`command_sent`: a line, or how many there were that are not told one by one."""
         self._tell("command_sent", {"count": typed.count} if typed.command is None else {"command": typed.command})
 
+    def ordered(self, action: str, command_id: str) -> None:
+        """`command_sent` of a power action: `power:stop`, and the id of the command it became."""
+        if self._door.config.audit_commands != "off":
+            self._tell("command_sent", {"command": f"power:{action}", "commandId": command_id})
+
     def ended(self) -> None:
         """`session_end`, with its duration in seconds."""
         self._tell("session_end", {"duration": round(self._door.clock.seconds() - self._began_at, 3)})

@@ -10,9 +10,9 @@ from twisted.internet.interfaces import IReactorTime
 
 from stellarstack.api.websocket_lobby import Lobby
 from stellarstack.config import ConsoleConfig
-from stellarstack.interfaces import EventBus, ServerDirectory, TokenVerifier
+from stellarstack.interfaces import EventBus, Intake, ServerDirectory, TokenVerifier
 from stellarstack.tasks import Tasks
-from stellarstack.viewing import ConsoleFeeds, Seats
+from stellarstack.viewing import ConsoleFeeds, Seats, TypedLines
 
 if TYPE_CHECKING:
     from stellarstack.api.websocket_session import SocketSession
@@ -28,6 +28,8 @@ class Door:
     config: ConsoleConfig
     node_id: str
     bus: EventBus
+    intake: Intake
+    typed_lines: TypedLines
     clock: IReactorTime
     now: Callable[[], float]
     tasks: Tasks

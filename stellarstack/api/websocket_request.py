@@ -49,6 +49,14 @@ def refusal(close_code: int, reason: str) -> Refused:
     return Refused(status, code, reason)
 
 
+def close_code_of(refused: Refused) -> int:
+    """The other way round: what ends a session where HTTP would have said `refused`."""
+    for close_code, (_, code) in _OF_CLOSE.items():
+        if code == refused.wire_code:
+            return close_code
+    return CloseCode.POLICY
+
+
 @dataclass(frozen=True, slots=True)
 class UpgradeRequest:
     """A well-formed upgrade. `token` is the header's, None where there is none; `protocol` None: none was offered."""

@@ -12,24 +12,26 @@ from twisted.logger import Logger
 
 from stellarstack.api.websocket_audit import AuditTrail
 from stellarstack.api.websocket_door import Door
-from stellarstack.api.websocket_request import Refused, UpgradeRequest, refusal
+from stellarstack.api.websocket_power import PowerOrders
+from stellarstack.api.websocket_pulse import Pulse
+from stellarstack.api.websocket_request import Refused, UpgradeRequest, close_code_of, refusal
 from stellarstack.api.websocket_wire import ConsoleWire
 from stellarstack.core.claims import Claims
-from stellarstack.core.console_session import (
+from stellarstack.core.console_effects import (
     Audit,
     Begin,
     Close,
     CloseCode,
-    ConsoleSession,
     Effect,
     History,
     Keys,
+    Power,
     Renewed,
     Resize,
     Say,
-    SessionLimits,
     Verify,
 )
+from stellarstack.core.console_session import ConsoleSession, SessionLimits
 from stellarstack.core.frames import Encoding, text_frame
 from stellarstack.core.messages import Json
 from stellarstack.core.records import ServerStatus
@@ -67,13 +69,12 @@ class SocketSession:
         self._close: Close | None = None  # decided; nothing follows it
         self._seated = False
         self._audit = AuditTrail(door, peer, request.user_agent)
+        self._power = PowerOrders(door, self._write_answer)
         self._timer: IDelayedCall | None = None
         self._drop_timer: IDelayedCall | None = None
         self._history_under_way = False
         self._answered = 0  # bytes of answers since the wire was last free
-        self._heard_at = self._pinged_at = door.clock.seconds()
-        self._moved_at: float | None = None
-        self._moved = 0
+        self._pulse = Pulse(door.config, door.clock.seconds())
 
     @property
     def claims(self) -> Claims | None:
@@ -129,7 +130,7 @@ class SocketSession:
 
     def opened(self, wire: ConsoleWire) -> None:
         self._wire = wire
-        self._heard_at = self._pinged_at = self._door.clock.seconds()
+        self._pulse.opened(self._door.clock.seconds())
         if self._close is not None:
             wire.close_with(self._close.code, self._close.reason)
         elif not self._request.origin_allowed:
@@ -142,7 +143,7 @@ class SocketSession:
         self._do(self._rules.received(frame, self._door.clock.seconds(), self._door.now()))
 
     def heard(self) -> None:
-        self._heard_at = self._door.clock.seconds()
+        self._pulse.heard(self._door.clock.seconds())
 
     def wire_full(self) -> None:
         if self._viewer is not None:
@@ -175,6 +176,7 @@ class SocketSession:
             if isinstance(effect, Audit):
                 self._audit.entered(effect.typed)
         self._audit.ended()
+        self._power.stop()
         self._door.seats.leave(self)
         self._door.lobby.gone(self)
         self._door.gone(self)
@@ -188,8 +190,8 @@ class SocketSession:
             match effect:
                 case Say(message):
                     self._say(message)
-                case Keys(data):
-                    self._type(data)
+                case Keys():
+                    self._type(effect)
                 case Close(code, reason):
                     self.close(code, reason)
                 case Verify(token):
@@ -205,6 +207,8 @@ class SocketSession:
                         self._spawn("resizing a terminal", self._feed.resize(size))
                 case History():
                     self._history(effect)
+                case Power(action):
+                    self._order(action)
                 case Audit(typed):
                     self._audit.entered(typed)
         self._wake_later()
@@ -262,7 +266,7 @@ class SocketSession:
             )  # fmt: skip
             viewer = await feed.view(request, self)
         except Refused as refused:
-            return self.close(_close_code_of(refused), f"{refused.wire_code}: {refused}")
+            return self.close(close_code_of(refused), f"{refused.wire_code}: {refused}")
         except InvalidState as error:
             return self.close(CloseCode.NOT_FOUND, str(error))
         self._viewer = viewer
@@ -276,16 +280,29 @@ class SocketSession:
         self._do(self._rules.begun(door.clock.seconds(), door.now()))
         return None
 
-    def _type(self, data: bytes) -> None:
-        if self._feed is None:
+    def _type(self, keys: Keys) -> None:
+        claims, door = self.claims, self._door
+        if self._feed is None or claims is None:
             return
+        for line in keys.lines:
+            if line:
+                door.typed_lines(claims.server_id, line)
         try:
-            self._feed.type(data)
+            self._feed.type(keys.data)
         except StellarError as error:
+            self._rules.not_typed()
             self._error(error.code, str(error))
         else:
-            self._door.seats.typed(self)
-            self._do(self._rules.typed(data, self._door.clock.seconds()))
+            door.seats.typed(self)
+            self._do(self._rules.typed(keys.lines, door.clock.seconds()))
+
+    def _order(self, action: str) -> None:
+        claims = self.claims
+        command_id = self._power.order(claims.server_id, action) if claims is not None else None
+        if command_id is None:
+            self._error("busy", "enough power actions are under way; wait for their results")
+        else:
+            self._audit.ordered(action, command_id)
 
     def _history(self, asked: History) -> None:
         if self._history_under_way or (self._wire is not None and self._wire.full):
@@ -317,6 +334,10 @@ class SocketSession:
             return
         message: dict[str, Json] = {"type": "ready", "serverId": claims.server_id, "status": status.value}
         message |= {"canWrite": self._rules.may_write(), "from": start, "end": end, "expiresAt": claims.expires_at}
+        message |= {
+            "permissions": [*sorted(claims.permissions)],
+            "name": self._door.directory.name_of(claims.server_id),
+        }
         message["runs"] = [event.to_json() for event in self._feed.runs(start, end + 1)] if self._feed else []
         self._wire.write_frame(text_frame(message))
 
@@ -374,19 +395,5 @@ class SocketSession:
         """Every few seconds: a ping where it is quiet, and the end of a TCP connection that takes nothing."""
         if self._wire is None or self._close is not None:
             return
-        now, config = self._door.clock.seconds(), self._door.config
-        if now - max(self._heard_at, self._pinged_at) >= config.ping_interval:
-            self._pinged_at = now
-            self._wire.ping()
-        waiting, moved = self._wire.progress()
-        if not waiting or moved != self._moved or self._moved_at is None:
-            self._moved_at, self._moved = (now if waiting else None), moved
-        elif now - self._moved_at >= config.stall_deadline:
+        if self._pulse.stalled(self._wire, self._door.clock.seconds()):
             self.close(CloseCode.POLICY, "the connection takes nothing")
-
-
-def _close_code_of(refused: Refused) -> int:
-    if refused.wire_code == "token_expired":
-        return CloseCode.EXPIRED
-    codes = {401: CloseCode.UNAUTHORIZED, 403: CloseCode.FORBIDDEN, 404: CloseCode.NOT_FOUND, 429: CloseCode.TOO_MANY}
-    return codes.get(refused.status, CloseCode.POLICY)

@@ -25,6 +25,7 @@ MAX_AGE = 60.0
 MAX_LIFETIME = 24 * 3600.0
 
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]+={0,2}")
+POWER_COMMANDS = frozenset({"server.start", "server.stop", "server.restart", "server.kill"})
 _SIGNATURE_LENGTH = 128  # characters; both algorithms need fewer
 
 
@@ -89,7 +90,9 @@ class CommandAuthority:
         return found.command
 
     def _check_unsigned(self, envelope: Envelope, origin: Origin) -> None:
-        if self._require_signed and origin is not Origin.CONTROL:
+        if origin is Origin.CONSOLE and envelope.command.type not in POWER_COMMANDS:
+            raise Unauthorized("from a console there are power actions only")
+        if self._require_signed and origin not in (Origin.CONTROL, Origin.CONSOLE):
             raise Unauthorized("this node obeys signed commands only")
         if envelope.node_id is not None and envelope.node_id != self._node_id:
             raise Unauthorized("the command is for another node")

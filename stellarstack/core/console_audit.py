@@ -1,9 +1,9 @@
-"""Which lines somebody entered at a console, for `console.audit` (PROTOCOL 5). Performs no I/O."""
+"""Which lines somebody entered at a console, and what `console.audit` tells of them (PROTOCOL 5). Performs no I/O."""
 
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 LINE_BYTES = 1024
@@ -20,30 +20,18 @@ class Typed:
     count: int = 1
 
 
-class AuditLines:
-    """Puts keystrokes together to lines: CR or LF ends one, backspace erases, control characters are left out.
+class EnteredLines:
+    """Puts keystrokes together to lines: CR or LF ends one, backspace erases, control characters are left out."""
 
-    `mode` is `full`, `redacted` (that lines were entered, not which) or `off`.
-    """
-
-    def __init__(self, mode: str) -> None:
-        self._mode = mode
+    def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._line: list[str] = []
         self._bytes = 0
         self._after_cr = False
-        self._window = 0.0  # when the second began in which lines are counted
-        self._told = 0
-        self._untold = 0
 
-    def feed(self, data: bytes, now: float) -> list[Typed]:
-        """The lines that `data` ends; `now` in seconds that only go forward."""
-        if self._mode == "off":
-            return []
-        told = self.woken(now)
-        for line in self._lines(self._decoder.decode(data)):
-            told += self._tell(line, now)
-        return told
+    def feed(self, data: bytes) -> list[str]:
+        """The lines that `data` ends, each of 1 KiB at most."""
+        return list(self._lines(self._decoder.decode(data)))
 
     def _lines(self, text: str) -> Iterator[str]:
         for char in text:
@@ -61,6 +49,28 @@ class AuditLines:
                     self._line.append(char)
                     self._bytes += size
             self._after_cr = char == "\r"
+
+
+class AuditLines:
+    """Which of the lines entered are told one by one.
+
+    `mode` is `full`, `redacted` (that lines were entered, not which) or `off`.
+    """
+
+    def __init__(self, mode: str) -> None:
+        self._mode = mode
+        self._window = 0.0  # when the second began in which lines are counted
+        self._told = 0
+        self._untold = 0
+
+    def feed(self, lines: Sequence[str], now: float) -> list[Typed]:
+        """What is told of these lines; `now` in seconds that only go forward."""
+        if self._mode == "off":
+            return []
+        told = self.woken(now)
+        for line in lines:
+            told += self._tell(line, now)
+        return told
 
     def _tell(self, line: str, now: float) -> list[Typed]:
         if now >= self._window + 1:

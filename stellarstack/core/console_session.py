@@ -9,12 +9,23 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
-from typing import TypeAlias
 
 from stellarstack.core.claims import Claims
-from stellarstack.core.console_audit import AuditLines, Typed
+from stellarstack.core.console_audit import AuditLines, EnteredLines
+from stellarstack.core.console_effects import Audit as Audit
+from stellarstack.core.console_effects import Begin as Begin
+from stellarstack.core.console_effects import Close as Close
+from stellarstack.core.console_effects import CloseCode as CloseCode
+from stellarstack.core.console_effects import Effect as Effect
+from stellarstack.core.console_effects import History as History
+from stellarstack.core.console_effects import Keys as Keys
+from stellarstack.core.console_effects import Power as Power
+from stellarstack.core.console_effects import Renewed as Renewed
+from stellarstack.core.console_effects import Resize as Resize
+from stellarstack.core.console_effects import Say as Say
+from stellarstack.core.console_effects import Verify as Verify
 from stellarstack.core.frames import Encoding
 from stellarstack.core.messages import Json
 from stellarstack.core.records import PtySize
@@ -25,86 +36,8 @@ _WARN_BEFORE = 60.0  # seconds before the token's end that the viewer is told of
 _LOOK_AGAIN = 15.0  # the wall clock may be set: no timer that means it runs longer
 _BAD_FRAMES, _RATE_STRIKES, _STRIKE_WINDOW = 5, 10, 10.0
 _EARLY_FRAMES = 256  # that may come while the first token is judged
-
-
-class CloseCode:
-    """Why a session ends, as WebSocket close codes (PROTOCOL 8's table)."""
-
-    STOPPING = 1001
-    POLICY = 1008
-    TOO_MANY = 1013
-    UNAUTHORIZED = 4401
-    FORBIDDEN = 4403
-    NOT_FOUND = 4404
-    EXPIRED = 4410
-
-
-@dataclass(frozen=True, slots=True)
-class Say:
-    """One message to this viewer alone."""
-
-    message: Mapping[str, Json]
-
-
-@dataclass(frozen=True, slots=True)
-class Close:
-    """The end of the session. Nothing follows it."""
-
-    code: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Verify:
-    """A token to be judged; the answer comes back by `verified` or `refused`."""
-
-    token: str = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Begin:
-    """The session is open to this person: show the console (`ready` is the first frame)."""
-
-    claims: Claims
-
-
-@dataclass(frozen=True, slots=True)
-class Renewed:
-    """Other claims hold from now on."""
-
-    claims: Claims
-
-
-@dataclass(frozen=True, slots=True)
-class Keys:
-    """Keystrokes to the PTY."""
-
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Resize:
-    """The terminal's new size."""
-
-    size: PtySize
-
-
-@dataclass(frozen=True, slots=True)
-class History:
-    """A page of scrollback that ends at `before` (None: at the end), `limit` bytes at most."""
-
-    before: int | None
-    limit: int
-
-
-@dataclass(frozen=True, slots=True)
-class Audit:
-    """A `command_sent` for `console.audit`."""
-
-    typed: Typed
-
-
-Effect: TypeAlias = "Say | Close | Verify | Begin | Renewed | Keys | Resize | History | Audit"
+POWER_ACTIONS = ("start", "stop", "restart", "kill")
+_POWER_RATE, _POWER_BURST = 0.5, 5.0  # power actions a second of one session, and how many at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,19 +58,20 @@ class _Phase(Enum):
 
 
 class Bucket:
-    """A token bucket that may fall into debt by its last taker; holds one second's worth."""
+    """A token bucket that may fall into debt by its last taker; holds one second's worth, or `most`."""
 
-    __slots__ = ("_at", "_level", "_rate")
+    __slots__ = ("_at", "_level", "_most", "_rate")
 
-    def __init__(self, rate: float, now: float) -> None:
-        self._rate = self._level = rate
+    def __init__(self, rate: float, now: float, most: float | None = None) -> None:
+        self._rate = rate
+        self._most = self._level = rate if most is None else most
         self._at = now
 
     def take(self, amount: float, now: float) -> bool:
         """Whether `amount` is granted now."""
-        self._level = min(self._rate, self._level + max(0.0, now - self._at) * self._rate)
+        self._level = min(self._most, self._level + max(0.0, now - self._at) * self._rate)
         self._at = now
-        if self._level < min(amount, self._rate):
+        if self._level < min(amount, self._most):
             return False
         self._level -= amount
         return True
@@ -155,11 +89,13 @@ class ConsoleSession:
         self._auth_until = now + limits.auth_deadline
         self._messages = Bucket(limits.input_messages, now)
         self._bytes = Bucket(limits.input_bytes, now)
+        self._power = Bucket(_POWER_RATE, now, _POWER_BURST)
         self._strikes: deque[float] = deque()
         self._bad = 0
         self._early: list[str | bytes] = []
         self._judging = False
         self._warned = False
+        self._lines = EnteredLines()
         self._audit = AuditLines(limits.audit)
         self.claims: Claims | None = None
 
@@ -214,6 +150,7 @@ class ConsoleSession:
             return [_error("unauthorized", "the token has expired or does not allow console.read")]
         self.claims, self._warned = claims, False
         answer: dict[str, Json] = {"type": "auth.ok", "expiresAt": claims.expires_at, "canWrite": self.may_write()}
+        answer["permissions"] = [*sorted(claims.permissions)]
         return [Renewed(claims), Say(answer), *self._warn(wall)]
 
     # ---------------------------------------------------------------- frames
@@ -255,6 +192,8 @@ class ConsoleSession:
                 return self._history(message)
             case "auth" if message is not None:
                 return self._auth(message)
+            case "power" if message is not None:
+                return self._order(message, now)
         return self._bad_frame("no message of this protocol")
 
     def _input(self, message: Mapping[str, object], now: float) -> Sequence[Effect]:
@@ -271,11 +210,23 @@ class ConsoleSession:
             return [_error("forbidden", "the token does not allow console.write")]
         if not self._bytes.take(len(data), now):
             return self._limited(now)
-        return [Keys(data)] if data else []
+        return [Keys(data, tuple(self._lines.feed(data)))] if data else []
 
-    def typed(self, data: bytes, now: float) -> Sequence[Effect]:
-        """The PTY took these keystrokes: the lines they end are told to the audit."""
-        return [Audit(line) for line in self._audit.feed(data, now)]
+    def typed(self, lines: Sequence[str], now: float) -> Sequence[Effect]:
+        """The PTY took the keystrokes that end these lines: they are told to the audit."""
+        return [Audit(line) for line in self._audit.feed(lines, now)]
+
+    def not_typed(self) -> None:
+        """The PTY did not take the keystrokes: what was begun of a line is gone."""
+        self._lines = EnteredLines()
+
+    def _order(self, message: Mapping[str, object], now: float) -> Sequence[Effect]:
+        action = message.get("action")
+        if not isinstance(action, str) or action not in POWER_ACTIONS:
+            return self._bad_frame("action must be start, stop, restart or kill")
+        if self.claims is None or not self.claims.allows(f"control.{action}"):
+            return [_error("forbidden", f"the token does not allow control.{action}")]
+        return [Power(action)] if self._power.take(1, now) else self._limited(now)
 
     def _resize(self, message: Mapping[str, object]) -> Sequence[Effect]:
         cols, rows = message.get("cols"), message.get("rows")

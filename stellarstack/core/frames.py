@@ -41,6 +41,11 @@ def binary_frame(payload: bytes) -> bytes:
     return _frame(_BINARY, payload)
 
 
+def event_frame(body: bytes) -> bytes:
+    """An event as it stands on the wire: JSON text already."""
+    return _frame(_TEXT, body)
+
+
 def text_frame(message: Mapping[str, Json]) -> bytes:
     """One JSON message; a lone surrogate becomes a question mark, so that the text is valid UTF-8."""
     text = json.dumps(message, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

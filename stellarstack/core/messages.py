@@ -19,6 +19,7 @@ class Origin(Enum):
     PUBSUB = "pubsub"
     QUEUE = "queue"
     CONTROL = "control"
+    CONSOLE = "console"  # power actions of those who watch a server's console, whatever its door
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from stellarstack.core.claims import Claims
-from stellarstack.core.console_audit import AuditLines
+from stellarstack.core.console_audit import AuditLines, EnteredLines
 from stellarstack.core.console_session import Audit, Bucket, Close, CloseCode, Keys, Resize, SessionLimits
 from stellarstack.core.records import PtySize
 
@@ -40,6 +40,7 @@ class TerminalSession:
         self.claims = claims
         self._bytes = Bucket(limits.input_bytes, now)
         self._messages = Bucket(limits.input_messages, now)
+        self._lines = EnteredLines()
         self._audit = AuditLines(limits.audit)
         self._waiting = bytearray()
         self._leaving = False
@@ -78,14 +79,18 @@ class TerminalSession:
             if not (self._bytes.take(len(piece), now) and self._messages.take(1, now)):
                 return granted
             del self._waiting[:_PIECE]
-            granted.append(Keys(piece))
+            granted.append(Keys(piece, tuple(self._lines.feed(piece))))
         if self._leaving:
             granted += self._close(LEFT, "left")
         return granted
 
-    def typed(self, data: bytes, now: float) -> Sequence[TerminalEffect]:
-        """The PTY took these keystrokes: the lines they end are told to the audit."""
-        return [Audit(line) for line in self._audit.feed(data, now)]
+    def typed(self, lines: Sequence[str], now: float) -> Sequence[TerminalEffect]:
+        """The PTY took the keystrokes that end these lines: they are told to the audit."""
+        return [Audit(line) for line in self._audit.feed(lines, now)]
+
+    def not_typed(self) -> None:
+        """The PTY did not take the keystrokes: what was begun of a line is gone."""
+        self._lines = EnteredLines()
 
     def resized(self, cols: int, rows: int) -> Sequence[TerminalEffect]:
         """The viewer's terminal has another size; 0 means that it does not know."""

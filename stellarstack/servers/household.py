@@ -40,6 +40,10 @@ class Household:
         server = self._servers.get(server_id)
         return server.status if server is not None else None
 
+    def name_of(self, server_id: str) -> str | None:
+        server = self._servers.get(server_id)
+        return server.spec.name if server is not None else None
+
     def listing(self) -> Sequence[Mapping[str, Json]]:
         return [self._servers[server_id].row() for server_id in sorted(self._servers)]
 

@@ -11,7 +11,7 @@ from twisted.logger import Logger
 
 from stellarstack.config import ConsoleConfig
 from stellarstack.core.claims import Claims
-from stellarstack.core.console_audit import AuditLines, Typed
+from stellarstack.core.console_audit import Typed
 from stellarstack.core.console_session import Audit, Close, CloseCode, Keys, Resize, SessionLimits
 from stellarstack.core.frames import Encoding, terminal_line
 from stellarstack.core.messages import Event, Json
@@ -62,7 +62,6 @@ class ShellSession:
             input_messages=config.input_messages_per_second, audit=config.audit_commands,
         )  # fmt: skip
         self._rules = TerminalSession(claims=claims, limits=limits, now=hall.clock.seconds())
-        self._typed_lines = AuditLines("full")
         self._feed: ConsoleFeed | None = None
         self._viewer: Viewer | None = None
         self._early: list[bytes] = []
@@ -149,8 +148,8 @@ class ShellSession:
             match effect:
                 case Tell(text):
                     self._terminal.write(terminal_line(text))
-                case Keys(data):
-                    self._type(data)
+                case Keys():
+                    self._type(effect)
                 case Resize(size):
                     self._resize(size)
                 case Audit(typed):
@@ -161,24 +160,25 @@ class ShellSession:
             self._terminal.held(self._rules.waiting)
             self._wake_later()
 
-    def _type(self, data: bytes) -> None:
+    def _type(self, keys: Keys) -> None:
         feed, hall = self._feed, self._hall
         if feed is None:
             return
         now = hall.clock.seconds()
-        for line in self._typed_lines.feed(data, now):
-            if line.command is not None:
-                hall.lines(self._claims.server_id, line.command)
+        for line in keys.lines:
+            if line:
+                hall.lines(self._claims.server_id, line)
         try:
-            feed.type(data)
+            feed.type(keys.data)
         except StellarError as error:
+            self._rules.not_typed()
             if not self._deaf:
                 self._deaf = True
                 self._terminal.write(terminal_line(str(error)))
             return
         self._deaf = False
         hall.seats.typed(self)
-        self._do(self._rules.typed(data, now))
+        self._do(self._rules.typed(keys.lines, now))
 
     def _resize(self, size: PtySize) -> None:
         self._size = size
