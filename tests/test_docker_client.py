@@ -184,6 +184,20 @@ class BrokenTests(DockerdCase):
         self.dockerd.replies("GET", "/info", 200, {"CgroupVersion": "2", "LiveRestoreEnabled": True})
         found = await self.engine.version()
         self.assertEqual((found.version, found.api, found.cgroup, found.live_restore), ("19.03", (1, 40), 2, True))
+        self.assertEqual(found.known_holes, ("Docker 19.03 is older than 20.10",))
+
+    async def test_known_holes(self) -> None:
+        """D03: a Docker or a runc below the floor is found out; what tells no version is not accused."""
+        self.dockerd.replies("GET", "/info", 200, {})
+        for version, runc, found in (
+            ("20.10.24+dfsg1", "1.1.5+ds1", ("runc 1.1.5+ds1 is older than 1.2.8",)),
+            ("28.0.1", "1.2.8", ()), ("28.0", "v1.3.0", ()), ("dev", "unknown", ()), ("", "", ()),
+            ("18.09.1", "1.0.0-rc93", ("Docker 18.09.1 is older than 20.10", "runc 1.0.0-rc93 is older than 1.2.8")),
+        ):  # fmt: skip
+            parts = [{"Name": "Engine", "Version": version}, {"Name": "runc", "Version": runc}, "junk"]
+            answer = {"Version": version, "ApiVersion": "1.41", "Components": parts}
+            self.dockerd.replies("GET", "/version", 200, answer)
+            self.assertEqual((await self.engine.version()).known_holes, found)
 
     async def test_callback_that_raises(self) -> None:
         """An error of who listens to the feed reaches who follows it, and ends the connection."""

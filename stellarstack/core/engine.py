@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 OLDEST_API = (1, 40)  # of Docker 19.03; older ones lack what servers are made with
 
 
+ENGINE_FLOOR = (20, 10)
+RUNC_FLOOR = (1, 2, 8)  # CVE-2024-21626, CVE-2025-31133, CVE-2025-52565, CVE-2025-52881 are mended from there on
+
+
 @dataclass(frozen=True, slots=True)
 class EngineVersion:
-    """`api` as (1, 41); `cgroup` is 1 or 2; `root` Docker's data folder; `live_restore`: containers outlive dockerd."""
+    """`api` as (1, 41); `cgroup` is 1 or 2; `root` Docker's data folder; `live_restore`: containers outlive dockerd.
+
+    `runc` is the version of what starts the containers, empty where the engine does not tell.
+    """
 
     version: str
     api: tuple[int, int]
@@ -18,6 +26,23 @@ class EngineVersion:
     cgroup_driver: str
     root: str
     live_restore: bool
+    runc: str = ""
+
+    @property
+    def known_holes(self) -> tuple[str, ...]:
+        """What is so old that a game could break out of its container; a distribution may have mended it though."""
+        parts = (("Docker", self.version, ENGINE_FLOOR), ("runc", self.runc, RUNC_FLOOR))
+        return tuple(
+            f"{name} {found} is older than {'.'.join(map(str, floor))}"
+            for name, found, floor in parts
+            if (numbers := _numbers(found)) and numbers < floor
+        )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """`1.1.5+ds1` as (1, 1, 5); empty: it is no version."""
+    found = re.match(r"v?(\d{1,6})\.(\d{1,6})(?:\.(\d{1,6}))?", version)
+    return tuple(int(number) for number in found.groups(default="0")) if found else ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from stellarstack.docker.attach import Attaching
 from stellarstack.docker.client import DockerClient, Request
 from stellarstack.docker.containers import Containers
 from stellarstack.docker.feed import Feed
-from stellarstack.docker.fields import flag, text
+from stellarstack.docker.fields import flag, sequence, text
 from stellarstack.docker.images import Images
 from stellarstack.docker.networks import Networks
 from stellarstack.interfaces import (
@@ -56,6 +56,7 @@ class DockerEngine:
             cgroup_driver=text(about, "CgroupDriver"),
             root=text(about, "DockerRootDir"),
             live_restore=flag(about, "LiveRestoreEnabled"),
+            runc=_runc(found),
         )
 
     async def create_container(self, name: str, body: Mapping[str, Json]) -> str:
@@ -120,3 +121,8 @@ class DockerEngine:
         self, since: float, received: Callable[[EngineEvent], None], connected: Callable[[], None]
     ) -> None:
         await self._feed.follow(since, received, connected)
+
+
+def _runc(version: Mapping[str, Any]) -> str:
+    parts = sequence(version, "Components")
+    return next((text(part, "Version") for part in parts if text(part, "Name") == "runc"), "")

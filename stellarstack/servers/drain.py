@@ -89,7 +89,9 @@ class Drain:
         try:
             while self._lifecycle.draining:
                 left = len(self._left())
-                if left != told:
+                if not all(server.seen for server in self._household.all()):
+                    await sleep(self._clock, LOOK_EVERY)  # after a start of the daemon nobody knows yet
+                elif left != told:
                     told = left
                     await self._tell(left)
                 elif not left and self._lifecycle.stage is not Stage.RESUMING:

@@ -71,7 +71,7 @@ class Keeper:
         while True:
             since = self._last_event or self._around.now()
             try:
-                self.engine_version = await self._around.engine.version()
+                self._met(await self._around.engine.version())
                 await self._while_it_answers(self._around.engine.follow_events(since, self._event, self._connected))
             except StellarError as error:
                 self._log.warn("the engine is out of reach: {reason}", reason=str(error))
@@ -84,6 +84,12 @@ class Keeper:
             self._pause = sleep(self._around.clock, self._delay)
             self._delay = min(RETRY_MOST, self._delay * 2)
             await self._pause
+
+    def _met(self, version: EngineVersion) -> None:
+        if self.engine_version is None or self.engine_version.known_holes != version.known_holes:
+            for hole in version.known_holes:
+                self._log.warn("{hole}, and has holes by which games broke out of containers; update it", hole=hole)
+        self.engine_version = version
 
     def _lost(self, error: StellarError) -> None:
         self._up = False
