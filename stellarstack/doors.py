@@ -13,6 +13,7 @@ from stellarstack.api.http_query import TokenDoor
 from stellarstack.api.site import make_site
 from stellarstack.api.site_web import WebConsole
 from stellarstack.api.websocket import ConsoleEndpoint
+from stellarstack.auth.denylist import REVOKED_FOR
 from stellarstack.auth.hostkey import read_or_make_host_key
 from stellarstack.auth.secrets import read_or_make_secret
 from stellarstack.auth.tls import TlsContexts
@@ -31,8 +32,6 @@ from stellarstack.ssh.listener import SshListener
 from stellarstack.ssh.session import Hall
 from stellarstack.tasks import Tasks
 from stellarstack.viewing import TypedLines
-
-REVOKED_FOR = 320.0  # seconds that a revoked token id is remembered: longer than any token lives
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from stellarstack.core.requests import CreateServer, DeleteServer, ReinstallServ
 from stellarstack.core.spec import ServerSpec, parse_server_config, resolve
 from stellarstack.errors import Cancelled, InvalidState, StellarError, TimedOut
 from stellarstack.servers.blueprints import BlueprintShelf
-from stellarstack.servers.folders import remove_tree
+from stellarstack.servers.folders import remove_own
 from stellarstack.servers.household import Household
 from stellarstack.servers.install import Installation, install_folder, install_name
 from stellarstack.servers.lane import Step
@@ -73,7 +73,7 @@ class Arrivals:
             if server.status.has_process:
                 await self._end(server)
             await self._erase(server, files=request.delete_files)
-        await self._around.in_thread(remove_tree, install_folder(self._around, server.id))
+        await self._around.in_thread(remove_own, install_folder(self._around, server.id))
         return {}
 
     async def _end(self, server: Server) -> None:
@@ -180,7 +180,7 @@ class Arrivals:
         await self._remove(install_name(server))
         await around.bridges.leave(server)
         if files:
-            await around.in_thread(remove_tree, server.root)
+            await around.trees.remove(server.root)
         await around.fence.forget(server.id, server.root)
         await steady(around.clock, "a farewell", self._forget(server))
 

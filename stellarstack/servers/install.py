@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from stellarstack.core.container_spec import install_body
 from stellarstack.core.events import install_output
 from stellarstack.errors import ContainerGone, DockerUnavailable, InstallFailed, StellarError, TimedOut
-from stellarstack.servers.folders import hand_over, prepare_root, remove_tree, write_private
+from stellarstack.servers.folders import prepare_root, remove_own, write_private
 from stellarstack.servers.placement import ensure_image, placement_of
 from stellarstack.servers.server import Server
 from stellarstack.servers.surroundings import Surroundings
@@ -109,7 +109,7 @@ class Installation:
         """
         around, install = self._server.around, self._plan
         if renew:
-            await around.in_thread(remove_tree, self._server.root)
+            await around.trees.remove(self._server.root)
         user = self._server.user
         await around.in_thread(prepare_root, self._server.root, *user, self._server.spec.subfolders)
         await around.fence.limit(self._server.id, self._server.root, self._server.spec.disk_mb * 2**20)
@@ -123,7 +123,7 @@ class Installation:
         finally:
             await self._clean()
             if install.root:
-                await around.in_thread(hand_over, self._server.root, *user)
+                await around.trees.hand_over(self._server.root, *user)
         if code != 0:
             last = " ".join(self._output.text()[-TAIL:].split())
             raise InstallFailed(f"the install script of server {self._server.id} ended with status {code}: {last}")
@@ -167,7 +167,7 @@ class Installation:
         except (StellarError, CancelledError) as error:
             self._log.warn("{container} could not be removed: {reason}", container=self._name, reason=str(error))
         await around.in_thread(write_private, self._folder / "install.log", self._output.text())
-        await around.in_thread(remove_tree, self._script)
+        await around.in_thread(remove_own, self._script)
 
     def _publish(self, text: str) -> None:
         around = self._server.around
