@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IReactorThreads
 from twisted.internet.threads import deferToThreadPool
 
 from stellarstack.atomic import make_once
-from stellarstack.config import Secret
+from stellarstack.config import AuthConfig, Secret
 from stellarstack.errors import ConfigError
 
 _MIN_BYTES = 32
@@ -36,6 +36,13 @@ def read_or_make_secret(path: Path) -> Secret:
             return _read(path)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or error}") from error
+
+
+def own_secret(auth: AuthConfig, path: Path) -> Secret | None:
+    """The node's own secret, where daemon.toml names no key to judge console tokens by. It blocks. ConfigError."""
+    if auth.jwt_secret is not None or auth.jwt_algorithm != "HS256":
+        return None
+    return read_or_make_secret(path)
 
 
 def _read(path: Path) -> Secret:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Container
 from pathlib import Path
 
 from stellarstack.errors import StellarError
@@ -37,6 +38,17 @@ def remove_own(folder: Path) -> None:
         return
     except OSError as error:
         raise StellarError(f"cannot remove {folder}: {error.strerror}") from None
+
+
+def keep_newest(parent: Path, except_for: Container[str], most: int) -> None:
+    """Removes the oldest of the daemon's own folders in `parent`, so that `most` stay beside those named."""
+    try:
+        others = [path for path in parent.iterdir() if path.name not in except_for]
+        others.sort(key=lambda path: path.stat(follow_symlinks=False).st_mtime, reverse=True)
+    except OSError as error:
+        raise StellarError(f"cannot look into {parent}: {error.strerror}") from None
+    for path in others[most:]:
+        remove_own(path)
 
 
 def write_private(path: Path, text: str, mode: int = 0o600) -> None:

@@ -19,6 +19,7 @@ from stellarstack.servers.server import Server
 from stellarstack.servers.surroundings import Surroundings
 from stellarstack.tasks import sleep, within
 
+FAILED_LOGS = 20  # logs of creates that failed, whose servers are not here: so many are kept
 LOG_HALF = 2 * 2**20  # characters of an install's begin, and of its end, that are kept in its log file
 SHOWN_PER_SECOND = 256 * 2**10  # characters that are sent as events; a script that floods is shown in part
 TAIL = 500  # characters of output that a failure's message tells
@@ -100,7 +101,7 @@ class Installation:
     async def prepare(self) -> None:
         """Has what the script needs, before anything of the server is touched. ImageNotFound, ImagePullFailed."""
         if self._plan is not None:
-            await ensure_image(self._server.spec.install_image, self._server)
+            await ensure_image(self._server.spec.install_image, self._server, anew=True)
 
     async def run(self, renew: bool = False) -> None:
         """Makes the server's folder (`renew`: anew and empty) and runs the script in it.
@@ -166,8 +167,11 @@ class Installation:
             await around.hands.remove(self._name)
         except (StellarError, CancelledError) as error:
             self._log.warn("{container} could not be removed: {reason}", container=self._name, reason=str(error))
-        await around.in_thread(write_private, self._folder / "install.log", self._output.text())
-        await around.in_thread(remove_own, self._script)
+        try:
+            await around.in_thread(write_private, self._folder / "install.log", self._output.text())
+            await around.in_thread(remove_own, self._script)
+        except StellarError as error:
+            self._log.warn("{server}: its install's log or script: {reason}", server=self._server.id, reason=str(error))
 
     def _publish(self, text: str) -> None:
         around = self._server.around
