@@ -15,7 +15,6 @@ from stellarstack.metrics.cgroup import Cgroups
 from stellarstack.metrics.containers import ContainerSampler, Instruments
 from stellarstack.metrics.disk import DiskMeter
 from stellarstack.metrics.oom import OomBell
-from stellarstack.servers.threads import FewThreads
 
 
 class Measuring:
@@ -25,9 +24,8 @@ class Measuring:
         self, *, config: Config, store: Store, reactor: Any, now: Callable[[], float],
         sample: Callable[[str, Mapping[str, Json]], None], over: Callable[[str, int, int], None],
     ) -> None:  # fmt: skip
-        self._walks = FewThreads(reactor, 2, "disk labels")
         self.fence = DiskFence(
-            servers=config.servers_path, store=store, reactor=reactor, clock=reactor, over=over, walks=self._walks,
+            servers=config.servers_path, store=store, reactor=reactor, clock=reactor, over=over
         )  # fmt: skip
         disk = DiskMeter(
             clock=reactor, reactor=reactor, warden=self.fence, rest=config.docker.disk_check_interval,
@@ -47,4 +45,3 @@ class Measuring:
         """Closes every file; limits in the kernel stay."""
         await self.sampler.stop()
         await self.fence.stop()
-        self._walks.stop()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.task import Clock
@@ -21,7 +21,6 @@ from stellarstack.core.records import PtySize, ServerStatus, StatusReason
 from stellarstack.errors import DockerUnavailable, InvalidPayload, InvalidState
 from stellarstack.viewing import ViewRequest
 from tests.console_rooms import Rooms, inline
-from tests.examples import examples
 from tests.fake_container import Program
 from tests.fake_engine import FakeEngine
 from tests.ws_client import settle
@@ -363,7 +362,7 @@ class RunTests(ConsoleCase):
 class SegmentTests(SynchronousTestCase):
     """The files: bounded, in order, beginning with a line."""
 
-    @examples(20)
+    @settings(max_examples=60, deadline=None)
     @given(st.lists(st.binary(max_size=3000), max_size=40), st.integers(800, 9000))
     def test_what_is_kept_is_what_came(self, pieces: list[bytes], limit: int) -> None:
         """Any pieces and any limit: the newest bytes, exact, also after another start."""
@@ -605,6 +604,21 @@ class FanOutTests(ConsoleCase):
         self.say("one\n")
         self.assertIs(frames[0], frames[1])
 
+    def test_a_bare_terminal(self) -> None:
+        """The bytes and nothing around them, the same object for all; what JSON tells is a line, stats are none."""
+        self.run_game()
+        self.say("one\n")
+        shown: list[list[bytes]] = [[], []]
+        for frames in shown:
+            wire = self.view(Encoding.PLAIN, stats=True)
+            wire.write = frames.append  # type: ignore[method-assign, assignment]
+        self.say("two\x1b[1m\n")
+        self.console.send_stats({"cpu": 1.0})
+        self.console.set_status(ServerStatus.CRASHED, 3)
+        self.assertIs(shown[0][0], shown[1][0])
+        told = [b"two\x1b[1m\n", b"\x18\r\n[stellarstack: the server is crashed, exit code 3]\r\n"]
+        self.assertEqual(shown[0], told)
+
     def test_scrollback_begins_with_a_line(self) -> None:
         """Or with a character, where the line is longer than what was asked for."""
         self.run_game()
@@ -702,7 +716,7 @@ class FanOutTests(ConsoleCase):
         self.assertLess(len(rows), 300)
         self.assertIn("lines more", rows[-1]["message"])
 
-    @examples(25)
+    @settings(max_examples=80, deadline=None)
     @given(st.data())
     def test_any_chunking_any_resume(self, data: st.DataObject) -> None:
         """Any stream, any cuts, any slowness, any resume: exactly the bytes or an explicit gap; JSON is its text."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from stellarstack.core.log_join import EVIDENCE, PLACES, Joined, Kept, Unproved, join
-from tests.examples import examples
 
 
 def numbered(first: int, last: int) -> bytes:
@@ -58,7 +57,7 @@ def stories(draw: st.DrawFn) -> Story:
 class JoinTests(SynchronousTestCase):
     """PROTOCOL 8: text lines are exact, and where the join cannot be proved there is one gap, never a guess."""
 
-    @examples(120)
+    @settings(max_examples=500, deadline=None)
     @given(stories())
     def test_a_join_is_exact_whatever_was_printed(self, story: Story) -> None:
         """However much the output repeats itself, what is joined is what the container said."""
@@ -69,7 +68,7 @@ class JoinTests(SynchronousTestCase):
             self.assertEqual(found.live_follows, bool(story.live))
             self.assertGreaterEqual(len(whole), story.heard if story.live else len(story.log))
 
-    @examples(50)
+    @settings(max_examples=200, deadline=None)
     @given(st.data())
     def test_distinct_lines_are_always_joined(self, data: st.DataObject) -> None:
         """Where lines differ and one came live in whole, there is a proof."""
@@ -80,7 +79,7 @@ class JoinTests(SynchronousTestCase):
         if b"\n" in story.live and len(story.live) > 20:
             self.assertIsInstance(found, Joined)
 
-    @examples(75)
+    @settings(max_examples=300, deadline=None)
     @given(st.data())
     def test_what_the_log_told_first_is_not_shown_twice(self, data: st.DataObject) -> None:
         """The log may tell lines that the PTY says a moment later: they are shown once, wherever the cuts fall."""

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from typing import Any
 
 from twisted.conch.ssh.common import NS
 from twisted.conch.ssh.keys import Key
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from stellarstack.config import ConsoleConfig, SshUserConfig
 from stellarstack.core.records import PtySize
 from stellarstack.errors import ConfigError
 from stellarstack.ssh.keybook import ConfiguredKeys
+from stellarstack.ssh.turns import Turns
 from tests.ssh_peer import SshCase, SshPeer, key_line, new_key
 from tests.ws_client import settle
 
@@ -238,11 +241,25 @@ class EndTests(SshCase):
         inside = self.listener._wires[wire]
         assert inside is not None
         [terminal] = inside.terminals()
-        self.assertLessEqual(len(terminal.buf), 2 * 65536)
+        self.assertLessEqual(terminal.waiting, 2 * 65536)
         self.assertGreater(len(fast.screen()), 100 * 65536)
         slow.window(1 << 25)
         self.assertEqual(slow.screen().count(b"bytes are missing here]"), 1)
         self.assertTrue(slow.screen().endswith(b"x\r\n"))
+
+    def test_any_window(self) -> None:
+        """However small the pieces in which it takes them, a viewer gets every byte, in order."""
+        rooms = [1, 7, 30_000, 100, 65_536, 16_384, 3, 16_385, 200_000]
+        peer = self.watch(window=len(GREETING) + 7)
+        said = b"hello\r\n"
+        for number, room in enumerate(rooms):
+            line = b"%d" % number * (room % 40_000) + b"\n"
+            said += line.replace(b"\n", b"\r\n")
+            self.say(line)
+            peer.window(room)
+        peer.window(1 << 24)
+        settle(self.clock)
+        self.assertEqual(peer.screen(), GREETING + said)
 
     def test_never_reads(self) -> None:
         """K24: whose window stays shut while there is output is closed after the stall deadline; a quiet one is not."""
@@ -348,6 +365,58 @@ class KeyTests(SshCase):
             users = {"x": SshUserConfig(keys=(line,), servers=("*",))}
             error = self.assertRaises(ConfigError, ConfiguredKeys, users, 60.0, self.wall)
             self.assertIn("[ssh.users.x] keys", str(error))
+
+
+class TurnsTests(SynchronousTestCase):
+    """Long work is done in turns."""
+
+    def test_fair_and_bounded(self) -> None:
+        """A piece of each in turn, 10 ms of them at a time, all to their end."""
+        done: list[str] = []
+        begun: list[int] = []  # how much was done when each turn was asked for
+
+        class Noting(Clock):
+            def callLater(self, *call: Any, **more: Any) -> Any:
+                begun.append(len(done))
+                return super().callLater(*call, **more)
+
+        clock = Noting()
+        turns = Turns(clock)
+
+        def work(name: str, pieces: int) -> Callable[[], bool]:
+            left = iter(range(pieces, 0, -1))
+
+            def piece() -> bool:
+                done.append(name)
+                clock.rightNow += 0.004  # what it took
+                return next(left) > 1
+
+            return piece
+
+        turns.add(work("a", 4))
+        turns.add(work("b", 2))
+        self.assertEqual(done, [])
+        clock.advance(0)
+        self.assertEqual("".join(done), "ababaa")
+        self.assertEqual(begun, [0, 2, 4, 5])
+
+    def test_a_long_queue(self) -> None:
+        """No turn takes longer than 10 ms and one piece, however many wait."""
+        clock = Clock()
+        turns = Turns(clock)
+        done: list[float] = []
+
+        def piece() -> bool:
+            clock.rightNow += 0.004
+            done.append(clock.seconds())
+            return False
+
+        for _ in range(10):
+            turns.add(piece)
+        asked: list[float] = []
+        self.patch(clock, "callLater", lambda *_: asked.append(clock.seconds()))
+        turns._go()
+        self.assertEqual((len(done), len(asked)), (3, 1))
 
 
 class NoKeysTests(SynchronousTestCase):

@@ -23,6 +23,7 @@ from stellarstack.ssh.keybook import KeySource
 from stellarstack.ssh.login import Login
 from stellarstack.ssh.session import Hall, ShellSession
 from stellarstack.ssh.terminal import Terminal, Terminals
+from stellarstack.ssh.turns import Turns
 from stellarstack.ssh.wire import SshWire
 from stellarstack.tasks import sleep
 
@@ -61,6 +62,7 @@ class SshListener(ServerFactory):
         self._listening: IListeningPort | None = None
         self._ticks = LoopingCall(self._tick)
         self._ticks.clock = hall.clock
+        self._turns = Turns(hall.clock)
         self._stopping = False
 
     # ---------------------------------------------------------------- the port
@@ -147,7 +149,7 @@ class SshListener(ServerFactory):
         now = self.clock.seconds()
         self._throttle.left(wire.peer, now)
         self._throttle.succeeded(wire.peer, now)
-        terminals = Terminals(wire, lambda terminal: self._open_screen(wire, claims, terminal))
+        terminals = Terminals(wire, self._turns, lambda terminal: self._open_screen(wire, claims, terminal))
         self._wires[wire] = terminals
         wire.open_to(terminals)
         wire.end_after(self._config.login_grace, b"no shell was asked for in time")

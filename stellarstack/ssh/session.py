@@ -205,7 +205,7 @@ class ShellSession:
 
     def write(self, frame: bytes) -> None:
         self._terminal.write(frame)
-        if len(self._terminal.buf) > self._hall.config.viewer_buffer + _EARLY_MOST:
+        if self._terminal.waiting > self._hall.config.viewer_buffer + _EARLY_MOST:
             self.close(CloseCode.POLICY, "the terminal takes nothing")
 
     def close(self, code: int, reason: str) -> None:

@@ -6,6 +6,7 @@ No exec, environment, agent, X11, forwarding or subsystem: a shell, with or with
 from __future__ import annotations
 
 import struct
+from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
@@ -21,10 +22,12 @@ from twisted.conch.ssh.connection import (
 from stellarstack.ssh.conch import Channel, Connection, QuietLog
 from stellarstack.ssh.order import Broken
 from stellarstack.ssh.packets import Fields, string
+from stellarstack.ssh.turns import Turns
 from stellarstack.ssh.wire import SshWire
 
 CHANNELS = 8  # terminals of one connection
 WINDOW = 32768  # bytes of keys that may wait for their turn
+_AT_ONCE = 16384  # bytes that are encrypted at a time
 _PACKET_LEAST = 1024  # smaller packets would cost us more than they carry
 _MOST_WINDOW = 2**32 - 1
 
@@ -62,6 +65,10 @@ class Terminal(Channel):
         self.size: tuple[int, int] | None = None  # columns and rows of the PTY, where there is one
         self.granted = window  # bytes that the viewer has ever been ready to take
         self.blocked = False
+        self._pieces: deque[bytes] = deque()  # output that waits for its turn
+        self._shown = 0  # bytes of the first of them that are out
+        self._queued = False
+        self._finishing = False
         self._shell = False
         self._owed = 0  # bytes of keys that came and whose room was not given back yet
 
@@ -111,6 +118,8 @@ class Terminal(Channel):
 
     def closeReceived(self) -> None:
         self.buf = b""
+        self._pieces.clear()
+        self._shown = 0
         super().closeReceived()
 
     def closed(self) -> None:
@@ -120,10 +129,39 @@ class Terminal(Channel):
 
     # ---------------------------------------------------------------- what the viewer is shown
 
+    @property
+    def waiting(self) -> int:
+        """Bytes of output that wait for the viewer's window, or for their turn."""
+        return len(self.buf) + sum(map(len, self._pieces)) - self._shown
+
     def write(self, data: bytes) -> None:
-        if not (self.localClosed or self.closing):
+        """What is short goes out at once; what is long, or comes behind it, in turns with all other terminals."""
+        if self.localClosed or self.closing or self._finishing or not data:
+            return
+        if self._pieces or self.conn.wire.full or len(data) > _AT_ONCE:
+            self._pieces.append(data)
+        else:
             super().write(data)
+        self.flow()
+
+    def _show_piece(self) -> bool:
+        """The next bytes of what waits; answers whether it can go on at once."""
+        self._queued = False
+        if not self._may_go_on():
+            return False
+        data = self._pieces[0][self._shown : self._shown + _AT_ONCE]
+        self._shown += len(data)
+        if self._shown == len(self._pieces[0]):
+            self._pieces.popleft()
+            self._shown = 0
+        super().write(data)
+        self._queued = self._may_go_on()
+        if not self._queued:
             self.flow()
+        return self._queued
+
+    def _may_go_on(self) -> bool:
+        return bool(self._pieces) and not self.buf and not self.conn.wire.full and not self.localClosed
 
     def addWindowBytes(self, data: int) -> None:
         """As Conch's, but the screen goes on only once what waited is out."""
@@ -135,8 +173,13 @@ class Terminal(Channel):
         self.flow()
 
     def flow(self) -> None:
-        """Tells the screen where there is room again, or none."""
-        blocked = bool(self.buf) or self.conn.wire.full
+        """Goes on with what waits; tells the screen where there is room again, or none."""
+        if self._may_go_on() and not self._queued:
+            self._queued = True
+            self.conn.turns.add(self._show_piece)
+        if self._finishing and not self._pieces and not self.closing:
+            self.loseConnection()
+        blocked = bool(self.buf or self._pieces) or self.conn.wire.full
         if blocked != self.blocked:
             self.blocked = blocked
             if self.screen is not None:
@@ -144,9 +187,10 @@ class Terminal(Channel):
 
     def finish(self, status: int) -> None:
         """Nothing follows: the exit status, and the end once all is out."""
-        if not (self.localClosed or self.closing):
+        if not (self.localClosed or self.closing or self._finishing):
+            self._finishing = True
             self.conn.sendRequest(self, b"exit-status", struct.pack(">L", status))
-            self.loseConnection()
+            self.flow()
 
 
 class Terminals(Connection):
@@ -154,9 +198,10 @@ class Terminals(Connection):
 
     _log = QuietLog()
 
-    def __init__(self, wire: SshWire, open_screen: Callable[[Terminal], object]) -> None:
+    def __init__(self, wire: SshWire, turns: Turns, open_screen: Callable[[Terminal], object]) -> None:
         super().__init__()
         self.wire = wire
+        self.turns = turns
         self._open_screen = open_screen
         self.asked_at = wire.heard_at  # when `keep_alive` last asked
         wire.flow = self._flow

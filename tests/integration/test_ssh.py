@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import fcntl
+import json
 import os
 import pty
 import re
@@ -27,6 +28,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.integration.node_process import NodeProcess
 from tests.redis_server import free_port
 
+KINDS = ("ed25519", "rsa", "ecdsa")  # of alice's keys
 SERVER = "srv.ssh-1"  # a dot, as ids may have
 # `watch` tells of each new size at once; Ctrl-C is heard, and the game goes on.
 GAME = """
@@ -118,13 +120,15 @@ class SshNode:
         self.node = NodeProcess()
         atexit.register(self.node.close)
         self.folder = self.node.folder
-        words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "alice@home", "-f", str(self.folder / "alice")]
-        subprocess.run(words, check=True)
-        line = (self.folder / "alice.pub").read_text().strip()
+        lines = []
+        for kind in KINDS:
+            words = ["ssh-keygen", "-q", "-t", kind, "-N", "", "-C", "alice@home", "-f", str(self.folder / kind)]
+            subprocess.run(words, check=True)
+            lines.append((self.folder / f"{kind}.pub").read_text().strip())
         with self.node.config.open("a") as config:
             config.write(
                 f'[ssh]\nenabled = true\nhost = "127.0.0.1"\nport = {self.port}\n'
-                f'[ssh.users.alice]\nkeys = ["{line}"]\nservers = ["*"]\n'
+                f'[ssh.users.alice]\nkeys = {json.dumps(lines)}\nservers = ["*"]\n'
             )
         self.node.start()
         self.node.create(SERVER, GAME)
@@ -147,7 +151,7 @@ class SshNodeCase(SynchronousTestCase):
         shared = ssh_node()
         self.node, self.folder, self.port = shared.node, shared.folder, shared.port
 
-    def command(self, *more: str, login: str = f"user_1.{SERVER}", key: bool = False) -> list[str]:
+    def command(self, *more: str, login: str = f"user_1.{SERVER}", key: str = "") -> list[str]:
         """`ssh` with nothing of this machine's own in it; the host key is checked."""
         options = {
             "UserKnownHostsFile": str(self.folder / "known"), "StrictHostKeyChecking": "yes",
@@ -155,7 +159,17 @@ class SshNodeCase(SynchronousTestCase):
             "PreferredAuthentications": "publickey" if key else "password", "IdentitiesOnly": "yes",
             "PubkeyAuthentication": "yes" if key else "no", "LogLevel": "INFO",
         }  # fmt: skip
-        command = ["ssh", "-F", "/dev/null", "-p", str(self.port), "-l", login, "-i", str(self.folder / "alice")]
+        command = [
+            "ssh",
+            "-F",
+            "/dev/null",
+            "-p",
+            str(self.port),
+            "-l",
+            login,
+            "-i",
+            str(self.folder / (key or "none")),
+        ]
         for name, value in options.items():
             command += ["-o", f"{name}={value}"]
         return [*command, *more]
@@ -244,11 +258,12 @@ class OpenSshTests(SshNodeCase):
         self.assertEqual(screen.ended(), 0)
 
     def test_by_key(self) -> None:
-        """A key of daemon.toml instead of a token."""
-        screen = self.ssh(login=f"alice.{SERVER}", key=True, token="none")
-        screen.until(b"Ctrl-] leaves]\r\n")
-        screen.type(b"from alice\r")
-        screen.until(b"you said from alice\r\n")
+        """A key of daemon.toml instead of a token, of each kind that OpenSSH makes."""
+        for kind in KINDS:
+            screen = self.ssh(login=f"alice.{SERVER}", key=kind, token="none")
+            screen.until(b"Ctrl-] leaves]\r\n")
+            screen.type(f"from alice by {kind}\r".encode())
+            screen.until(f"you said from alice by {kind}\r\n".encode())
         self.until(lambda: "alice" in [e["userId"] for e in self.audits("command_sent")], "alice's line")
 
     def test_wrong(self) -> None:
@@ -261,7 +276,7 @@ class OpenSshTests(SshNodeCase):
             screen = self.ssh(token=token, login=login)
             self.assertEqual(screen.ended(), 255)
             self.assertIn(b"Permission denied (publickey,password)", screen.output)
-        screen = self.ssh(login=f"bob.{SERVER}", key=True)
+        screen = self.ssh(login=f"bob.{SERVER}", key="ed25519")
         self.assertEqual(screen.ended(), 255)
 
     def test_expiry(self) -> None:

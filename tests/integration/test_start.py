@@ -10,7 +10,7 @@ import sys
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.integration.node_process import CHECKOUT, NodeProcess
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, free_port
 
 
 class HealthyStartTests(SynchronousTestCase):
@@ -18,7 +18,8 @@ class HealthyStartTests(SynchronousTestCase):
         """A healthy start with the embedded Redis warns of nothing, and Twisted does not announce its parts."""
         node = NodeProcess()
         self.addCleanup(node.close)
-        node.config.write_text(node.config.read_text().replace('level = "debug"', 'level = "info"'))
+        text = node.config.read_text().replace('level = "debug"', 'level = "info"')
+        node.config.write_text(text + '[ssh]\nenabled = true\nhost = "127.0.0.1"\nport = 0\n')
         node.start()
         lines = node.log.splitlines()
         self.assertEqual([line for line in lines if "#warn" in line or "#error" in line], [])
@@ -64,6 +65,23 @@ class RefusedStartTests(SynchronousTestCase):
             other.bind(f"{self.node.folder}/daemon.sock")
             other.listen()
             self.assertIn("another daemon listens there", self.refused("-n", "--pidfile=")[-1])
+        self.assert_silent()
+
+    def test_ssh(self) -> None:
+        """So is an SSH port that is taken, a key that is none and a host key that others may read."""
+        text = self.node.config.read_text()
+        port, how = free_port(), ("-n", "--pidfile=")
+        self.node.config.write_text(text + f'[ssh]\nenabled = true\nhost = "127.0.0.1"\nport = {port}\n')
+        with socket.create_server(("127.0.0.1", port)):
+            told = f"stellarstack: [ssh] cannot listen on 127.0.0.1, port {port}: Address already in use"
+            self.assertEqual(self.refused(*how)[-1], told)
+        key = self.node.state / "ssh_host_ed25519_key"
+        key.chmod(0o644)
+        self.assertEqual(self.refused(*how)[-1], f"stellarstack: {key} has mode 0644, allowed is 0600")
+        key.chmod(0o600)
+        with self.node.config.open("a") as config:
+            config.write('[ssh.users.eve]\nkeys = ["ssh-rsa AAAA"]\nservers = ["*"]\n')
+        self.assertIn("[ssh.users.eve] keys: found a key that cannot be used", self.refused(*how)[-1])
         self.assert_silent()
 
     def test_broken_seccomp_profile(self) -> None:

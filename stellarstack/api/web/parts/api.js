@@ -1,10 +1,9 @@
 // The HTTP side of a console: search and download. The token goes in a header, never in an address.
 
 export class Refused extends Error {
-  constructor(status, code, message) {
+  constructor(status, message) {
     super(message);
     this.status = status;
-    this.code = code;
   }
 }
 
@@ -17,12 +16,11 @@ export async function ask(base, serverId, path, query, token) {
   const headers = { Authorization: `Bearer ${token}` };
   const answer = await fetch(address, { headers, cache: "no-store", credentials: "omit", referrerPolicy: "no-referrer" });
   if (answer.ok) return answer;
-  let code = "";
   let message = "";
   try {
-    ({ code, message } = (await answer.json()).error);
+    message = (await answer.json()).error.message;
   } catch {
     // no JSON: the status says enough
   }
-  throw new Refused(answer.status, code, message || `The node answered ${answer.status}.`);
+  throw new Refused(answer.status, message || `The node answered ${answer.status}.`);
 }
