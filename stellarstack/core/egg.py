@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import cast
 
 from stellarstack.core.blueprint import (
+    BLUEPRINT_ID,
     EGG_ROOT,
     Blueprint,
     ConfigFile,
@@ -32,7 +32,7 @@ from stellarstack.core.stop import parse_stop
 from stellarstack.errors import BlueprintInvalid
 
 VERSIONS = ("PTDL_v1", "PTDL_v2", "PLCN_v1", "PLCN_v2", "PLCN_v3")
-VARIABLE_KEY = re.compile(r"[A-Za-z0-9_-]{1,191}")
+VARIABLE_KEY = re.compile(r"[\w-]{1,191}")  # of any alphabet, as panels take them
 _TEXT_MOST = 1 << 20
 _ITEMS_MOST = 1000
 # Eggs know no timeout, and some update their game by every start.
@@ -52,10 +52,10 @@ def parse_egg(document: Mapping[str, Json], default_id: str) -> Blueprint:
     if version not in VERSIONS:
         raise BlueprintInvalid(f"meta.version: must be one of {', '.join(VERSIONS)}, not {version!r}")
     config = Fields(_unwrapped(top, "config"), BlueprintInvalid, "config")
-    name = _text(top, "name") or "egg"
+    name = _text(top, "name").strip() or "egg"
     startups = _startups(top)
     return Blueprint(
-        id=blueprint_id("", default_id or _text(top, "uuid"), name),
+        id=_id(default_id or _text(top, "uuid"), name),
         name=name,
         egg=True,
         description=_text(top, "description"),
@@ -73,6 +73,11 @@ def parse_egg(document: Mapping[str, Json], default_id: str) -> Blueprint:
         file_denylist=_strings(top, "file_denylist"),
         features=_features(top),
     )
+
+
+def _id(wanted: str, name: str) -> str:
+    """`wanted` (a file's name, a uuid) where it is one, else made of it, else of `name`."""
+    return blueprint_id("", wanted if BLUEPRINT_ID.fullmatch(wanted) else "", wanted.strip() or name)
 
 
 def _text(fields: Fields, key: str) -> str:
@@ -120,9 +125,13 @@ def _images(top: Fields) -> tuple[ImageChoice, ...]:
     """`docker_images` (a map or list), the older `images` (list) or `image`; the first is the default."""
     for key in ("docker_images", "images", "image"):
         found = top.raw(key)
-        if isinstance(found, Mapping) and found:
-            return tuple(_image(label, image) for label, image in found.items() if isinstance(image, str))
-        if listed := _strings(top, key):
+        if isinstance(found, Mapping):
+            named = tuple(
+                _image(label, image) for label, image in found.items() if isinstance(image, str) and image.strip()
+            )
+            if named:
+                return named
+        elif listed := _strings(top, key):
             return tuple(_image(image, image) for image in listed)
     return ()
 
@@ -154,7 +163,12 @@ def _ready(startup: Fields) -> ReadyCheck:
 def _variables(top: Fields) -> tuple[Variable, ...]:
     """The last of a repeated variable wins, at the place of the first, as in a panel's table."""
     found: dict[str, Variable] = {}
-    for item in cast("list[Json]", top.raw("variables") or []):
+    listed = top.raw("variables")
+    if isinstance(listed, Mapping):  # PHP's way to write a list with a hole in it
+        listed = list(listed.values())
+    for item in listed if isinstance(listed, list) else []:
+        if item is None:
+            continue
         variable = _variable(Fields(item, BlueprintInvalid, f"variables[{len(found)}]"))
         if variable is not None:
             found[variable.key] = variable
@@ -185,7 +199,8 @@ def _flag(value: Json) -> bool:
 
 
 def _install(top: Fields) -> InstallPlan | None:
-    fields = Fields(_unwrapped(top, "scripts"), BlueprintInvalid, "scripts").object("installation")
+    scripts = Fields(_unwrapped(top, "scripts"), BlueprintInvalid, "scripts")
+    fields = Fields(_unwrapped(scripts, "installation"), BlueprintInvalid, "scripts.installation")
     script = _text(fields, "script").replace("\r\n", "\n").replace("\r", "\n")
     if not script.strip():
         return None
@@ -239,10 +254,6 @@ def _features(top: Fields) -> tuple[Feature, ...]:
     """A list of names, or (Pelican) a map of name -> patterns."""
     found = top.raw("features")
     if isinstance(found, Mapping):
-        return tuple(
-            Feature(
-                name, tuple(item for item in patterns if isinstance(item, str)) if isinstance(patterns, list) else ()
-            )
-            for name, patterns in found.items()
-        )
+        listed = Fields(found, BlueprintInvalid, "features")
+        return tuple(Feature(name, _strings(listed, name)) for name in found)
     return tuple(Feature(name) for name in _strings(top, "features"))

@@ -29,7 +29,7 @@ def environment_of(
     """
     chosen = {variable.key: _chosen(blueprint, variable, given) for variable in blueprint.variables}
     for key, value in given.items():
-        _check_given(key, value)
+        _check_given(key, value, known=blueprint.variable(key) is not None)
     for variable in blueprint.variables:
         _check_variable(variable, chosen[variable.key])
     env = _own(blueprint, server_id, memory, ip, port)
@@ -84,9 +84,12 @@ def _check_variable(variable: Variable, value: str) -> None:
         raise InvalidPayload(f"config.env.{variable.key}{label}: breaks the rule {rule:.200}")
 
 
-def _check_given(key: str, value: str) -> None:
-    """One environment entry cannot hold a NUL; a newline is refused too, since entries are lines to many a program."""
-    if not ENV_KEY.fullmatch(key):
+def _check_given(key: str, value: str, *, known: bool) -> None:
+    """One environment entry cannot hold a NUL; a newline is refused too, since entries are lines to many a program.
+
+    `known`: the blueprint has this variable, and its reader has checked the name, which may be of any alphabet.
+    """
+    if not known and not ENV_KEY.fullmatch(key):
         raise InvalidPayload(f"config.env: {key!r:.80} is no name for an environment variable")
     if "\0" in value or "\n" in value or "\r" in value:
         raise InvalidPayload(f"config.env.{key}: must be one line without NUL")

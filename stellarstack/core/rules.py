@@ -13,7 +13,7 @@ import json
 import re
 import unicodedata
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import urlsplit
@@ -36,6 +36,8 @@ def split_rules(rules: object) -> tuple[str, ...]:
     """
     if isinstance(rules, str):
         return tuple(_split(rules))
+    if isinstance(rules, Mapping):
+        rules = rules.values()
     if isinstance(rules, Iterable):
         return tuple(found for rule in rules if isinstance(rule, str) for found in _split(rule))
     return ()
