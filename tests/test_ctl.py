@@ -149,6 +149,7 @@ class TestServers(CtlCase):
             {"serverId": "s", "status": "running", "ports": [25565, {"host": 1, "container": 2, "protocol": "udp"}],
              "name": "A\x1b[2Jb"},
             {"serverId": "longer", "status": "stopped", "ports": []},
+            {"serverId": "waits", "status": "running", "ports": [7], "pendingPorts": [8]},
         ]  # fmt: skip
         self.daemon({"GET /v1/servers": (200, {"servers": rows})})
         self.assertEqual(self.ctl("server", "list"), 0)
@@ -158,6 +159,7 @@ class TestServers(CtlCase):
         self.assertIn("25565, 1->2/udp", lines[1])
         self.assertNotIn("\x1b", self.out.getvalue())
         self.assertEqual(lines[2].split(), ["longer", "stopped", "-", "-"])
+        self.assertIn("7 (from the next start: 8)", lines[3])
         self.out.truncate(0)
         self.out.seek(0)
         self.ctl("server", "list", "--json")

@@ -54,6 +54,20 @@ class CreateTests(_Case):
         self.world.settle(1)
         return self.answer(command)
 
+    def test_ports_of_the_blueprint(self) -> None:
+        """A create that names no ports publishes its blueprint's; where another server has them, it is refused."""
+        listed: Any = {"ports": [{"container": 41217, "protocol": "tcp"}]}
+        answer = self.answer_of_create(blueprint=listed)
+        self.assertEqual(answer["ports"], [{"host": 41217, "container": 41217, "protocol": "tcp", "ip": ""}])
+        self.assertIn("41217/tcp", self.world.engine.get(CONTAINER).host["PortBindings"])
+        second = self.world.create("srv_2", blueprint=listed)
+        self.world.settle(1)
+        self.assertEqual(self.error(second), ("rejected", "port_in_use"))
+        self.assertIn("srv_1", str(self.world.result(second)["error"]))
+        third = self.world.create("srv_3", blueprint=listed, config={"ports": []})
+        self.world.settle(1)
+        self.assertEqual(self.answer(third)["ports"], [])
+
     def test_ports_are_told(self) -> None:
         """The result names the ports as they are published, the first being the primary."""
         answer = self.answer_of_create(config={"ports": [{"host": 40001, "container": 25565, "protocol": "udp"}]})

@@ -12,7 +12,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from stellarstack.core.messages import Json
-from stellarstack.core.spec import PortMapping
+from stellarstack.core.ports import PortMapping
 from stellarstack.errors import (
     BlueprintInvalid,
     DockerUnavailable,

@@ -5,10 +5,12 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from stellarstack.core.messages import Json
-from stellarstack.core.spec import PortMapping, ServerSpec
+from stellarstack.core.ports import PortMapping
+from stellarstack.core.spec import ServerSpec
 from stellarstack.errors import (
     Cancelled,
     ContainerGone,
@@ -151,6 +153,36 @@ class UpdateTests(HouseholdCase):
         self.assertIn("srv_2", str(self.refused(PortInUse, server, ports=[41005, 41004])))
         self.assertEqual(self.update(server, ports=[41005, 41006])["pending"], ["ports"])
         self.assertEqual(self.held, [])
+
+    def test_ports_that_wait(self) -> None:
+        """The list tells the ports that are bound, and apart those that wait; both are the server's own, over a restart
+        of the daemon too.
+        """
+        server = self.running(config={"ports": [41015]})
+        self.update(server, ports=[41016])
+        self.world.restart()
+        self.world.settle(1)
+        server = self.world.household.get("srv_1")
+        row: Any = server.row()
+        self.assertEqual([port["host"] for port in row["ports"]], [41015])
+        self.assertEqual([port["host"] for port in row["pendingPorts"]], [41016])
+        others = [self.world.create("srv_2", config={"ports": [port]}) for port in (41015, 41016)]
+        self.world.settle(1)
+        self.assertEqual({self.world.result(one)["error"]["code"] for one in others}, {"port_in_use"})  # type: ignore[index,call-overload]
+        self.world.send("server.restart", serverId="srv_1")
+        self.world.settle(1)
+        row = server.row()
+        self.assertEqual(([port["host"] for port in row["ports"]], "pendingPorts" in row), ([41016], False))
+
+    def test_ports_taken_back(self) -> None:
+        """Ports that the server's own container still holds can be had back before the next start."""
+        with socket.socket() as holder:  # stands for the container's
+            holder.bind(("127.0.0.1", 0))
+            port = holder.getsockname()[1]
+            server = self.running(config={"ports": []})
+            server.keep(replace(server.record, bound=(PortMapping(port, port),)))
+            self.assertEqual(self.update(server, ports=[port])["pending"], ["ports"])
+            self.assertNotIn("pendingPorts", server.row())
 
     def test_port_of_a_program(self) -> None:
         """A port that a program outside of Docker holds is refused; what the server holds itself is not tried."""

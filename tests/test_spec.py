@@ -7,7 +7,8 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from stellarstack.core.blueprint import Limits, parse_blueprint
-from stellarstack.core.spec import PortMapping, ServerConfig, ServerSpec, parse_server_config, resolve
+from stellarstack.core.ports import PortMapping
+from stellarstack.core.spec import ServerConfig, ServerSpec, parse_server_config, resolve
 from stellarstack.errors import BlueprintInvalid, InvalidPayload, StellarError
 from tests.test_egg import egg
 
@@ -78,7 +79,7 @@ class ConfigTests(SynchronousTestCase):
             [{"host": 5, "ip": "1.2.3.4"}, {"host": 5, "ip": "1.2.3.5"}],
         ]:
             order: Any = {"ports": ports}
-            self.assertEqual(len(parse_server_config({"config": order}).ports), 2)
+            self.assertEqual(len(parse_server_config({"config": order}).ports or ()), 2)
 
 
 class LimitTests(SynchronousTestCase):
@@ -291,9 +292,22 @@ class SpecTests(SynchronousTestCase):
         spec = resolved(
             ports=[{"container": 80}], volumes=[{"container": "/d"}, {"container": "/d/w"}, {"container": "/logs"}]
         )
-        self.assertEqual((spec.primary, spec.port, spec.ip), (None, 80, "0.0.0.0"))
+        bare = resolve("srv_1", "", spec.blueprint, parse_server_config({"config": {"ports": []}}))
+        self.assertEqual((bare.primary, bare.port, bare.ip), (None, 80, "0.0.0.0"))
         self.assertEqual(resolved().port, 0)
         self.assertEqual(spec.subfolders, ("logs",))
+
+    def test_ports_of_the_blueprint(self) -> None:
+        """An order that says nothing of ports, or null, gets the blueprint's, same number on the host; [] gets none."""
+        listed: Any = [{"container": 80, "protocol": "tcp"}, 81, {"container": 80, "protocol": "udp"}, 80]
+        document = blueprint(ports=listed)
+        wanted = (PortMapping(80, 80, "tcp"), PortMapping(81, 81), PortMapping(80, 80, "udp"))
+        orders: list[Any] = [{}, {"ports": None}, {"memory": 64}]
+        for config in orders:
+            self.assertEqual(resolve("s", "", document, parse_server_config({"config": config})).ports, wanted)
+        self.assertEqual(resolve("s", "", document, parse_server_config({"config": {"ports": []}})).ports, ())
+        named = resolve("s", "", document, parse_server_config({"config": {"ports": [9]}}))
+        self.assertEqual(named.ports, (PortMapping(9, 9),))
 
     def test_from_json_refuses(self) -> None:
         """What is no stored server is told as such."""

@@ -12,9 +12,10 @@ from dataclasses import replace
 from stellarstack.core.blueprint import Blueprint, Variable
 from stellarstack.core.images import parse_image
 from stellarstack.core.placeholders import Values, egg_value, unknown_names
+from stellarstack.core.ports import PortMapping
 from stellarstack.core.ready import LinePattern, ReadyKind
 from stellarstack.core.rules import broken_rule
-from stellarstack.core.spec import PortMapping, ServerConfig, resolve
+from stellarstack.core.spec import ServerConfig, resolve
 from stellarstack.errors import BlueprintInvalid, InvalidPayload
 
 # What authors of templates leave where nobody knew a line to wait for.

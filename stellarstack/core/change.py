@@ -11,15 +11,14 @@ from dataclasses import fields, replace
 from stellarstack.core.blueprint import Blueprint, Limits
 from stellarstack.core.environment import environment_of, given_from
 from stellarstack.core.messages import Json
+from stellarstack.core.ports import address_inside, port_inside
 from stellarstack.core.reading import Fields
 from stellarstack.core.spec import (
     ServerSpec,
-    address_inside,
     check_config_names,
     command_of,
     final_limits,
     parse_server_config,
-    port_inside,
 )
 from stellarstack.errors import InvalidPayload
 
@@ -32,7 +31,7 @@ def change(spec: ServerSpec, payload: Mapping[str, Json], *, allow_unlimited: bo
     """
     config = parse_server_config(payload)
     named = Fields(payload, InvalidPayload).object("config")
-    ports = config.ports if named.has("ports") else spec.ports
+    ports = config.ports if config.ports is not None else spec.ports
     limits = _limits(spec, config.limits, allow_unlimited)
     given = _given(spec, named.mapping("env", most=2000), config.env)
     blueprint, memory = spec.blueprint, limits.memory_mb or 0

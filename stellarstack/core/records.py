@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from stellarstack.core import plain
 from stellarstack.core.messages import Json
+from stellarstack.core.ports import PortMapping
 from stellarstack.core.spec import ServerSpec
 
 
@@ -66,6 +68,7 @@ class ServerRecord:
     container_id: str | None = None
     arrived: bool = False
     own_root: bool = True
+    bound: tuple[PortMapping, ...] | None = None  # the ports of the container made last; None: as in the spec
     uid: int | None = None  # of its own user (and group), where each server has one
     network: str = ""
 
@@ -83,6 +86,7 @@ class ServerRecord:
             "containerId": self.container_id,
             "arrived": self.arrived,
             "ownRoot": self.own_root,
+            "bound": None if self.bound is None else plain.dump(self.bound),
             "uid": self.uid,
             "network": self.network,
         }
@@ -105,6 +109,13 @@ def record_from(document: Mapping[str, Json]) -> ServerRecord:
         container_id=container if isinstance(container, str) else None,
         arrived=document.get("arrived") is not False,
         own_root=document.get("ownRoot") is not False,
+        bound=_bound(document.get("bound")),
         uid=uid if isinstance(uid := document.get("uid"), int) else None,
         network=str(document.get("network") or ""),
     )
+
+
+def _bound(found: Json) -> tuple[PortMapping, ...] | None:
+    if not isinstance(found, list):
+        return None
+    return tuple(plain.load(PortMapping, item) for item in found if isinstance(item, dict))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from ipaddress import ip_address
 from typing import cast
 
 from stellarstack.core import plain
@@ -14,6 +13,7 @@ from stellarstack.core.environment import environment_of, native_environment_nam
 from stellarstack.core.images import parse_image
 from stellarstack.core.messages import Json
 from stellarstack.core.placeholders import Values, expand, expand_shell, native_value, unknown_names
+from stellarstack.core.ports import PortMapping, address_inside, port_inside, ports_of, read_ports
 from stellarstack.core.reading import Fields
 from stellarstack.errors import BlueprintInvalid, InvalidPayload
 
@@ -22,22 +22,6 @@ NETWORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", re.ASCII)
 DEFAULT_LIMITS = Limits(memory_mb=1024, swap_mb=0, cpu=1.0, disk_mb=10240, pids=512)
 MEMORY_LEAST_MB = 16
 _MB_MOST = 1 << 30
-_PORTS_MOST = 256
-ANY_ADDRESS = "0.0.0.0"
-
-
-@dataclass(frozen=True, slots=True)
-class PortMapping:
-    """One port of the host given to the server. `protocol`: tcp, udp or both; `ip` empty: every address."""
-
-    host: int
-    container: int
-    protocol: str = "both"
-    ip: str = ""
-
-    @property
-    def protocols(self) -> tuple[str, ...]:
-        return ("tcp", "udp") if self.protocol == "both" else (self.protocol,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +29,7 @@ class ServerConfig:
     """`config` of server.create (PROTOCOL 4), checked. None: not said. `env` values are not checked by rules yet."""
 
     limits: Limits = field(default_factory=Limits)
-    ports: tuple[PortMapping, ...] = ()
+    ports: tuple[PortMapping, ...] | None = None
     env: Mapping[str, str] = field(default_factory=dict)
     blkio_weight: int | None = None
     network: str | None = None
@@ -122,18 +106,6 @@ class ServerSpec:
             raise BlueprintInvalid(f"a stored server cannot be read: {error}") from error
 
 
-def address_inside(ports: tuple[PortMapping, ...]) -> str:
-    """The primary port's address, or any where the server is reached by one that its container does not have."""
-    ip = ports[0].ip if ports else ""
-    return ip if ip and not ip_address(ip).is_loopback else ANY_ADDRESS
-
-
-def port_inside(blueprint: Blueprint, ports: tuple[PortMapping, ...]) -> int:
-    if ports:
-        return ports[0].container
-    return blueprint.ports[0].container if blueprint.ports else 0
-
-
 # ------------------------------------------------------------------ what was ordered
 
 
@@ -142,7 +114,7 @@ def parse_server_config(payload: Mapping[str, Json]) -> ServerConfig:
     config = Fields(payload, InvalidPayload).object("config")
     return ServerConfig(
         limits=_limits(config),
-        ports=_ports(config),
+        ports=read_ports(config),
         env=_environment(config),
         blkio_weight=config.integer("blkioWeight", None, 10, 1000) if config.has("blkioWeight") else None,
         network=_network(config) if config.has("network") else None,
@@ -174,47 +146,6 @@ def _limits(config: Fields) -> Limits:
         disk_mb=number("disk", 0, _MB_MOST),
         pids=number("pids", 0, 1 << 22),
     )
-
-
-def _ports(config: Fields) -> tuple[PortMapping, ...]:
-    found = config.items("ports", most=_PORTS_MOST)
-    ports = tuple(_port(config, index, item) for index, item in enumerate(found))
-    for index, port in enumerate(ports):
-        for earlier in range(index):
-            if _overlap(port, ports[earlier]):
-                raise config.refuse(f"ports[{index}]", f"{port.host} is taken by ports[{earlier}]")
-    return ports
-
-
-def _overlap(one: PortMapping, other: PortMapping) -> bool:
-    same_ip = one.ip == other.ip or not one.ip or not other.ip
-    return one.host == other.host and same_ip and bool(set(one.protocols) & set(other.protocols))
-
-
-def _port(config: Fields, index: int, item: Json) -> PortMapping:
-    if isinstance(item, int | float) and not isinstance(item, bool):
-        number = Fields({f"ports[{index}]": item}, InvalidPayload, "config").integer(f"ports[{index}]", None, 1, 65535)
-        return PortMapping(number, number)
-    fields = Fields(item, InvalidPayload, config.path(f"ports[{index}]"))
-    host = fields.integer("host", None, 1, 65535)
-    return PortMapping(
-        host=host,
-        container=fields.integer("container", host, 1, 65535),
-        protocol=fields.choice("protocol", "both", ("tcp", "udp", "both")),
-        ip=_ip(fields),
-    )
-
-
-def _ip(fields: Fields) -> str:
-    found = fields.text("ip", "", most=64).strip()
-    if not found:
-        return ""
-    try:
-        if "%" in found:
-            raise ValueError("a zone")
-        return str(ip_address(found))
-    except ValueError as error:
-        raise fields.refuse("ip", f"must be an IP address, not {found!r}") from error
 
 
 def _environment(config: Fields) -> dict[str, str]:
@@ -251,13 +182,14 @@ def resolve(
     limits = final_limits(blueprint.limits, config.limits, allow_unlimited)
     memory = cast(int, limits.memory_mb)
     image = _image(blueprint, version)
+    ports = config.ports if config.ports is not None else ports_of(blueprint)
     env, variables = environment_of(
         blueprint,
         config.env,
         server_id=server_id,
         memory=memory,
-        ip=address_inside(config.ports),
-        port=port_inside(blueprint, config.ports),
+        ip=address_inside(ports),
+        port=port_inside(blueprint, ports),
     )
     check_config_names(blueprint, variables, env)
     spec = ServerSpec(
@@ -269,7 +201,7 @@ def resolve(
         command=None,
         env=env,
         variables=variables,
-        ports=config.ports,
+        ports=ports,
         memory_mb=memory,
         swap_mb=cast(int, limits.swap_mb),
         cpu=cast(float, limits.cpu),

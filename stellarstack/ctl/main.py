@@ -86,10 +86,7 @@ class Control:
         if self._options.json:
             output.as_json(servers, self._out)
         else:
-            cells = (
-                (row.get("serverId"), row.get("status"), output.ports_cell(row.get("ports")), row.get("name"))
-                for row in servers
-            )
+            cells = ((row.get("serverId"), row.get("status"), output.ports_of(row), row.get("name")) for row in servers)
             self._out.write(output.table(("SERVER", "STATUS", "PORTS", "NAME"), cells))
         return 0
 

@@ -61,6 +61,13 @@ def _short(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
+def ports_of(row: Mapping[str, Any]) -> str:
+    """A server's ports, and behind them those that it has from its next start on."""
+    pending = row.get("pendingPorts")
+    later = "" if pending is None else f" (from the next start: {ports_cell(pending)})"
+    return ports_cell(row.get("ports")) + later
+
+
 def ports_cell(ports: Any) -> str:
     """`25565` or `3979->3979/udp`, as the node lists a server's ports."""
     found = []

@@ -109,7 +109,7 @@ class Household:
     @contextmanager
     def room_to_change(self, spec: ServerSpec) -> Iterator[None]:
         """Holds the ports of `spec`, beside those it has, while a server changes. PortInUse, InsufficientResources."""
-        others = [*self._coming.values(), *(server.spec for server in self._servers.values())]
+        others = [*self._coming.values(), *(server.held for server in self._servers.values())]
         refuse_clash(spec, others)
         refuse_crowd(spec, others)
         self._coming[spec.server_id] = spec

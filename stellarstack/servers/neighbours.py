@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from stellarstack.core.spec import PortMapping, ServerSpec
+from stellarstack.core.ports import PortMapping
+from stellarstack.core.spec import ServerSpec
 from stellarstack.core.subnets import SHARED_MOST
 from stellarstack.errors import InsufficientResources, PortInUse
 from stellarstack.servers.ports import clash_between

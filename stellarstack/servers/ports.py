@@ -6,7 +6,7 @@ import errno
 import socket
 from collections.abc import Iterable
 
-from stellarstack.core.spec import PortMapping
+from stellarstack.core.ports import PortMapping
 from stellarstack.errors import PortInUse
 
 

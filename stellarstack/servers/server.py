@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +12,7 @@ from twisted.logger import Logger
 
 from stellarstack.core.events import deployment_progress, server_status
 from stellarstack.core.messages import Json
+from stellarstack.core.ports import PortMapping
 from stellarstack.core.records import ServerRecord, ServerStatus, StatusReason
 from stellarstack.core.server_lifecycle import ServerLifecycle, Transition
 from stellarstack.core.spec import ServerSpec
@@ -101,12 +102,22 @@ class Server:
     def root(self) -> Path:
         return self.around.servers_root / self.id
 
+    @property
+    def bound(self) -> tuple[PortMapping, ...]:
+        """The ports that its container holds, and where it has none those of its next one."""
+        held = self.record.bound
+        return held if held is not None and self.status.has_process else self.spec.ports
+
+    @property
+    def held(self) -> ServerSpec:
+        """Its spec with every port that is its own: those of its container, and those that wait for the next start."""
+        if self.bound == self.spec.ports:
+            return self.spec
+        return replace(self.spec, ports=(*self.spec.ports, *self.bound))
+
     def ports(self) -> list[Json]:
-        """As the wire tells them."""
-        return [
-            {"host": port.host, "container": port.container, "protocol": port.protocol, "ip": port.ip}
-            for port in self.spec.ports
-        ]
+        """As the wire tells those that are bound."""
+        return _told(self.bound)
 
     def row(self) -> dict[str, Json]:
         """The server as `server.list` tells it."""
@@ -120,6 +131,7 @@ class Server:
             "blueprint": self.spec.blueprint.id,
             "image": self.spec.image,
             "ports": self.ports(),
+            **({"pendingPorts": _told(self.spec.ports)} if self.bound != self.spec.ports else {}),
             "network": self.spec.network or None,
             "startedAt": self.started_at if self.status.has_process else None,
         }
@@ -286,3 +298,9 @@ class Server:
             await within(self.around.clock, seconds, "a look", look(self))
         except StellarError as error:
             self.note(f"its container cannot be looked at: {error}")
+
+
+def _told(ports: Iterable[PortMapping]) -> list[Json]:
+    return [
+        {"host": port.host, "container": port.container, "protocol": port.protocol, "ip": port.ip} for port in ports
+    ]

@@ -107,7 +107,7 @@ async def _bring_up(server: Server) -> ReadyWatch:
     await ensure_image(server.spec.image, server)
     server.progress("creating_container")
     container = await _create(server)
-    server.keep(replace(server.record, container_id=container))
+    server.keep(replace(server.record, container_id=container, bound=server.spec.ports))
     await server.console.attach(container)
     watch = server.watch = ReadyWatch(server)
     server.progress("starting")

@@ -47,7 +47,7 @@ async def update(
         return _answer((), ())
     await sure(server)
     with room(new):
-        await server.around.in_thread(try_ports, added_ports(new.ports, server.spec.ports))
+        await server.around.in_thread(try_ports, added_ports(new.ports, server.held.ports))
         await step.begin()
         plan = update_body(server.spec, new, placement_of(server))
         warnings = await _change_container(server, plan)
