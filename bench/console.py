@@ -1,271 +1,300 @@
-"""How fast the console is, against Docker's own `attach/ws` and a raw attach on Docker's socket; prints ratios.
+"""How fast the console is, beside Docker's own `attach/ws` and a raw attach on Docker's socket; prints ratios.
 
-`python bench/console.py [--megabytes 64] [--rounds 5] [--viewers 1 10] [--echoes 300]`
+`python bench/console.py [--quick] [--rounds 5] [--json FILE] [--only viewers|echo|stuck]`
 
-A child process serves the daemon's console rooms (Consoles, DockerEngine, WebSocket door) on loopback. For every way
-the same container floods `--megabytes` once a round and all viewers of the round read it to its last line; then one
-key after another is typed at an idle console. Medians of the rounds are printed, and the child's own CPU.
+Two whole daemons, one of them with TLS, and containers of the engine's own run the same scripts. The ways take turns,
+round by round, so that all meet the same moments; a ratio is the median of the rounds' own ratios.
+
+viewers   a game floods, all viewers of the round read it to its last line. Rate: all bytes of all viewers over the
+          time until the last one saw the end. CPU: the daemon's seconds for each GB that the game wrote.
+echo      one key after another, in turns by a raw attach and at the consoles, on games that only echo: first while
+          nothing else happens, then while another console of the daemon is flooded at over 20 MB/s and read along.
+stuck     fifty viewers read a flood, with and without one more that never reads.
+
+Every row has its figure, what is wanted and whether that is met; rows with no bound are there to compare. Run it where
+nothing else runs: the load average is printed beside the rows.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import base64
+import contextlib
+import json
 import os
+import platform
 import statistics
-import struct
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tests.images import ensure_busybox_image
+from bench.readers import JSON, Background, Line, docker_ws, drink, raw_attach
+from bench.stage import END, GAME, QUIET, BenchNode, container
 
-SOCKET = "/var/run/docker.sock"
-RAW = "stellarstack.console.v1.raw"
-JSON = "stellarstack.console.v1"
-END = b"THE END"
-
-
-@dataclass
-class Reader:
-    """One viewer's connection. `frames`: WebSocket framing is taken off."""
-
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
-    frames: bool
-    json: bool = False
-    size: int = 0
-    _pending: bytearray = field(default_factory=bytearray)
-
-    async def some(self) -> bytes:
-        """What came, without its framing."""
-        while True:
-            data = await self.reader.read(1 << 20)
-            if not data:
-                raise ConnectionError("the server closed")
-            if not self.frames:
-                return data
-            self._pending += data
-            if found := self._payloads():
-                return found
-
-    def _payloads(self) -> bytes:
-        parts, at, view = [], 0, self._pending
-        while len(view) - at >= 2:
-            size, head = view[at + 1] & 0x7F, 2
-            if size == 126:
-                head, size = 4, struct.unpack_from("!H", view, at + 2)[0] if len(view) - at >= 4 else 1 << 62
-            elif size == 127:
-                head, size = 10, struct.unpack_from("!Q", view, at + 2)[0] if len(view) - at >= 10 else 1 << 62
-            if len(view) - at < head + size:
-                break
-            if view[at] & 0x0F in (1, 2):
-                parts.append(bytes(view[at + head : at + head + size]))
-            at += head + size
-        del view[:at]
-        return b"".join(parts)
-
-    async def until(self, wanted: bytes) -> int:
-        """Reads until `wanted` came; how many bytes."""
-        tail, size = b"", 0
-        while wanted not in tail:
-            data = await self.some()
-            size += len(data)
-            tail = tail[-len(wanted) :] + data
-        return size
-
-    def type(self, keys: bytes) -> None:
-        if not self.frames:
-            self.writer.write(keys)
-            return
-        payload, opcode = (
-            (b'{"type":"input","data":"' + keys.replace(b"\r", b"\\r") + b'"}', 1) if self.json else (keys, 2)
-        )
-        self.writer.write(bytes([0x80 | opcode, 0x80 | len(payload)]) + b"\0\0\0\0" + payload)
-
-    def close(self) -> None:
-        self.writer.transport.abort()
+MB, CAP = 1_000_000, 4 * 2**20  # CAP: [console] viewer_buffer
+PAUSE = 0.005  # seconds between two keys
 
 
-async def _handshake(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: str) -> None:
-    writer.write(head.encode() + b"\r\n")
-    answer = await reader.readuntil(b"\r\n\r\n")
-    if b" 101 " not in answer.split(b"\r\n")[0]:
-        raise ConnectionError(answer.decode(errors="replace"))
+@dataclass(frozen=True)
+class Row:
+    """One figure. `least` and `most` are what is wanted of it; `aim` is hoped for."""
+
+    name: str
+    figure: float
+    unit: str
+    least: float | None = None
+    most: float | None = None
+    aim: str = ""
+    beside: str = ""
+    load: float = 0.0
+
+    @property
+    def met(self) -> bool | None:
+        if self.least is None and self.most is None:
+            return None
+        return (self.least is None or self.figure >= self.least) and (self.most is None or self.figure <= self.most)
+
+    def line(self) -> str:
+        wanted = f"at least {self.least}" if self.least is not None else f"at most {self.most}"
+        verdict = {None: "", True: f"{wanted}: met", False: f"{wanted}: NOT MET"}[self.met]
+        verdict += f" (aim {self.aim})" if self.aim else ""
+        return f"{self.name:<52} {self.figure:9.2f} {self.unit:<9} {verdict:<32} {self.beside}  load {self.load:.1f}"
 
 
-def _upgrade(path: str, more: str = "") -> str:
-    key = base64.b64encode(os.urandom(16)).decode()
-    return (f"GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n{more}")  # fmt: skip
+class Rows:
+    """Prints each row as it comes and keeps it."""
 
+    def __init__(self) -> None:
+        self.found: list[Row] = []
 
-_QUERY = "stream=1&stdin=1&stdout=1&stderr=1&detachKeys=%FF"
-_LIMIT = 1 << 22
-
-
-async def raw_attach(container: str) -> Reader:
-    """Docker's own attach on its socket, nothing between."""
-    reader, writer = await asyncio.open_unix_connection(SOCKET, limit=_LIMIT)
-    head = (
-        f"POST /containers/{container}/attach?{_QUERY} HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
-    )
-    await _handshake(reader, writer, head)
-    return Reader(reader, writer, frames=False)
-
-
-async def docker_ws(container: str) -> Reader:
-    """Docker's own attach by WebSocket."""
-    reader, writer = await asyncio.open_unix_connection(SOCKET, limit=_LIMIT)
-    await _handshake(
-        reader, writer, _upgrade(f"/containers/{container}/attach/ws?{_QUERY}", "Origin: http://localhost\r\n")
-    )
-    return Reader(reader, writer, frames=True)
-
-
-def ours(port: int, protocol: str) -> Callable[[str], Awaitable[Reader]]:
-    async def connect(_container: str) -> Reader:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=_LIMIT)
-        more = f"Authorization: Bearer bench\r\nSec-WebSocket-Protocol: {protocol}\r\n"
-        await _handshake(reader, writer, _upgrade("/console?scrollback=0", more))
-        return Reader(reader, writer, frames=True, json=protocol == JSON)
-
-    return connect
-
-
-# ------------------------------------------------------------------ what is measured
+    def add(self, name: str, figure: float, unit: str, **more: object) -> None:
+        row = Row(name, figure, unit, load=os.getloadavg()[0], **more)  # type: ignore[arg-type]
+        self.found.append(row)
+        print(row.line(), flush=True)
 
 
 @dataclass
 class Way:
-    """One way to the console, and what came out of it."""
+    """One way to a console, and what came of its rounds."""
 
     name: str
-    connect: Callable[[str], Awaitable[Reader]]
-    pid: int | None = None
+    connect: Callable[[], Line]
+    node: BenchNode | None = None
     rates: list[float] = field(default_factory=list)  # MB/s of all viewers together
-    cpu: list[float] = field(default_factory=list)  # seconds of the daemon for each GB read once
-    echoes: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    shown: list[float] = field(default_factory=list)  # of what the game wrote, the worst viewer's share
+
+    def round(self, viewers: int, size: int) -> list[float]:
+        """One flood; the longest pause of each viewer, in seconds."""
+        lines = [self.connect() for _ in range(viewers)]
+        time.sleep(0.3)
+        before = self.node.cpu() if self.node else 0.0
+        begun = time.perf_counter()
+        lines[0].type(b"flood %d\r" % size)
+        taken = drink(lines, END, begun)
+        seconds = max(one.ended for one in taken) - begun
+        self.rates.append(sum(one.size for one in taken) / seconds / MB)
+        self.shown.append(min(1.0, min(one.size for one in taken) / size))
+        if self.node:
+            time.sleep(0.1)  # what it still does for this flood is its, too
+            self.cpu.append((self.node.cpu() - before) / (size / 1e9))
+        for line in lines:
+            line.close()
+        time.sleep(0.1)
+        return [one.pause for one in taken]
+
+    def told(self) -> str:
+        told = f"{statistics.median(self.rates):.1f} MB/s"
+        if min(self.shown) < 1:
+            told += f", {100 * (1 - min(self.shown)):.1f} % not shown to one"
+        return told
 
 
-def cpu_of(pid: int | None) -> float:
-    """CPU seconds of a process so far."""
-    if pid is None:
-        return 0.0
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """The median of the rounds' own ratios."""
+    return statistics.median(one / other for one, other in zip(ours, theirs, strict=True))
 
 
-async def flood(way: Way, container: str, viewers: int, size: int) -> None:
-    """One round: everybody reads one flood."""
-    readers = [await way.connect(container) for _ in range(viewers)]
-    await asyncio.sleep(0.3)
-    before, start = cpu_of(way.pid), time.perf_counter()
-    reading = [asyncio.ensure_future(reader.until(END)) for reader in readers]
-    readers[0].type(f"flood {size}\r".encode())
-    sizes = await asyncio.wait_for(asyncio.gather(*reading), 600)
-    seconds = time.perf_counter() - start
-    way.rates.append(sum(sizes) / seconds / 1e6)
-    way.cpu.append((cpu_of(way.pid) - before) / (max(sizes) / 1e9))
-    for reader in readers:
-        reader.close()
-    await asyncio.sleep(0.2)
+@dataclass(frozen=True)
+class Stage:
+    """What all parts play on: `plain` and `tls` daemons, the engine's own `game` and `quiet` containers."""
+
+    plain: BenchNode
+    tls: BenchNode
+    game: str
+    quiet: str
+
+    def ours(self) -> list[Way]:
+        return [
+            Way("console", lambda: self.plain.view("game"), self.plain),
+            Way("console, TLS", lambda: self.tls.view("game"), self.tls),
+            Way("console, JSON frames", lambda: self.plain.view("game", JSON), self.plain),
+        ]
 
 
-async def echo(way: Way, container: str, count: int) -> None:
-    """One key after another; each waits for its echo."""
-    reader = await way.connect(container)
-    await asyncio.sleep(0.3)
-    try:
-        while True:  # what was there before
-            await asyncio.wait_for(reader.some(), 0.2)
-    except TimeoutError:
-        pass
-    for number in range(count):
-        key = b"abcdefghij"[number % 10 : number % 10 + 1]
-        start = time.perf_counter()
-        reader.type(key)
-        await reader.some()
-        way.echoes.append((time.perf_counter() - start) * 1e3)
-    reader.type(b"\r")
-    await reader.some()
-    reader.close()
+# ------------------------------------------------------------------ viewers
+
+
+def viewers(stage: Stage, rows: Rows, count: int, megabytes: float, rounds: int) -> None:
+    """The ratio of our rate to the way that it is to be compared with."""
+    base = Way("raw attach", lambda: raw_attach(stage.game))
+    if count > 1:
+        base = Way("attach/ws", lambda: docker_ws(stage.game))
+    ours = stage.ours()
+    for number in range(rounds + 1):
+        if number == 1:  # the first is to warm up
+            for way in (base, *ours):
+                way.rates, way.cpu, way.shown = [], [], []
+        for way in (base, *ours):
+            way.round(count, int(megabytes * MB))
+    least, aim = {1: (0.95, ""), 10: (0.9, "")}.get(count, (2.0, "2.5"))
+    who = f"{count} viewer{'s' * (count > 1)}"
+    for way in ours:
+        bounds = {"least": least, "aim": aim} if way is ours[0] else {}
+        beside = f"{way.told()} to {base.told()}"
+        rows.add(f"{who}, {way.name}, of {base.name}", ratio(way.rates, base.rates), "times", beside=beside, **bounds)
+    for way in ours:
+        most = {"most": 2.0} if way is ours[0] and count == 1 else {}
+        rows.add(f"{who}, {way.name}, daemon's CPU", statistics.median(way.cpu), "s/GB", **most)
+
+
+# ------------------------------------------------------------------ echo
 
 
 def percentile(values: Sequence[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(len(values) * share))]
 
 
-async def measure(options: argparse.Namespace, container: str, child: subprocess.Popen[str], port: int) -> None:
-    raw = Way("raw attach", raw_attach)
-    ways = [raw, Way("docker attach/ws", docker_ws), Way("console raw", ours(port, RAW), child.pid),
-            Way("console JSON", ours(port, JSON), child.pid)]  # fmt: skip
-    size = options.megabytes * 1_000_000
-    for viewers in options.viewers:
-        for way in ways:
-            way.rates, way.cpu = [], []
-        for _ in range(options.rounds):
-            for way in ways:
-                await flood(way, container, viewers, size)
-        base = statistics.median(ways[1 if viewers > 1 else 0].rates)
-        print(f"{viewers} viewer{'s' * (viewers > 1)}, {options.megabytes} MB, medians of {options.rounds}")
-        for way in ways:
-            rate, cpu = statistics.median(way.rates), statistics.median(way.cpu)
-            told = f"   daemon {cpu:4.1f} CPU-s/GB" if way.pid else ""
-            against = "attach/ws" if viewers > 1 else "raw attach"
-            print(f"  {way.name:18} {rate:8.1f} MB/s   {rate / base:5.2f} of {against}{told}", flush=True)
-    for _ in range(options.rounds):
-        for way in ways:
-            await echo(way, container, max(1, options.echoes // options.rounds))
-    print(f"echo at an idle console, {options.echoes} keys")
-    for way in ways:
-        half, most = percentile(way.echoes, 0.5), percentile(way.echoes, 0.99)
-        ratios = half / percentile(raw.echoes, 0.5), most / percentile(raw.echoes, 0.99)
-        print(f"  {way.name:18} p50 {half:6.2f} ms ({ratios[0]:4.2f})   p99 {most:6.2f} ms ({ratios[1]:4.2f})")
+def keys(lines: Sequence[Line], count: int) -> list[list[float]]:
+    """One round: milliseconds of each key's echo on each line, in turns."""
+    found: list[list[float]] = [[] for _ in lines]
+    for number in range(count):
+        for line, echoes in zip(lines, found, strict=True):
+            echoes.append(line.echo(b"abcdefghij"[number % 10 : number % 10 + 1]) * 1e3)
+            time.sleep(PAUSE)
+        if number % 64 == 63:  # the terminal's line is not endless
+            for line in lines:
+                line.type(b"\r")
+                line.settle()
+    for line in lines:
+        line.type(b"\r")
+        line.settle()
+    return found
 
 
-# ------------------------------------------------------------------ the container and the child
+def echo(stage: Stage, rows: Rows, count: int, rounds: int) -> None:
+    """p50 while nothing else happens, p99 under a flood of another console."""
+    lines = [raw_attach(stage.quiet), stage.plain.view("quiet"), stage.tls.view("quiet")]
+    for line in lines:
+        line.settle()
+    names = ("console", "console, TLS")
+    idle = [keys(lines, count) for _ in range(rounds)]
+    halves = [[percentile(one[way], 0.5) for one in idle] for way in range(3)]
+    for way, name in enumerate(names, 1):
+        most = {"most": 1.8} if way == 1 else {}
+        beside = f"{statistics.median(halves[way]):.2f} ms to {statistics.median(halves[0]):.2f} ms"
+        rows.add(
+            f"echo p50, idle, {name}, of raw attach", ratio(halves[way], halves[0]), "times", beside=beside, **most
+        )
+    for node, way, name in ((stage.plain, 1, names[0]), (stage.tls, 2, names[1])):
+        under_flood(node, rows, [lines[0], lines[way]], name, count, rounds)
+    for line in lines:
+        line.close()
 
-SCRIPT = """echo ready; while read -r word size; do
-  if [ "$word" = flood ]; then
-    yes 'the quick brown fox jumps over the lazy dog 0123456789' | head -c $size; echo; echo 'THE'' END'
-  else echo "got $word"; fi; done"""
+
+def under_flood(node: BenchNode, rows: Rows, lines: Sequence[Line], name: str, count: int, rounds: int) -> None:
+    torrent = node.view("torrent")
+    torrent.type(b"go\r")
+    reading = Background([torrent])
+    time.sleep(2)
+    before, since = reading.taken()
+    mosts: list[tuple[float, float]] = []
+    for _ in range(rounds):
+        raw, ours = keys(lines, count)
+        mosts.append((percentile(ours, 0.99), percentile(raw, 0.99)))
+    after, until = reading.taken()
+    reading.stop()
+    torrent.close()
+    node.run("server.kill", serverId="torrent")
+    rate = (after - before) / (until - since) / MB
+    ours_p99, raw_p99 = (statistics.median(pair[side] for pair in mosts) for side in (0, 1))
+    bounds = {"most": 3.0} if not node.tls else {}
+    beside = f"{ours_p99:.2f} ms to {raw_p99:.2f} ms under {rate:.1f} MB/s"
+    value = ratio([pair[0] for pair in mosts], [pair[1] for pair in mosts])
+    rows.add(f"echo p99, flooded, {name}, of raw attach", value, "times", beside=beside, aim="5 ms", **bounds)
+    rows.add(f"flood beside that echo, {name}", rate, "MB/s", **({"least": 20.0} if not node.tls else {}))
 
 
-def docker(*words: str) -> str:
-    return subprocess.run(["docker", *words], check=True, capture_output=True, text=True).stdout.strip()
+# ------------------------------------------------------------------ one that never reads
+
+
+def stuck(stage: Stage, rows: Rows, count: int, megabytes: float, rounds: int) -> None:
+    """The others' rate, the daemon's memory and the game's progress, with and without one that never reads."""
+    for way in stage.ours()[:2]:
+        node = way.node
+        assert node is not None
+        rates: tuple[list[float], list[float]] = ([], [])
+        memory: tuple[list[float], list[float]] = ([], [])
+        pauses: tuple[list[float], list[float]] = ([], [])
+        way.round(count, int(megabytes * MB))
+        for _ in range(rounds):
+            for with_it in (0, 1):
+                with contextlib.closing(way.connect()) if with_it else contextlib.nullcontext(), node.largest() as most:
+                    pauses[with_it].append(min(way.round(count, int(megabytes * MB))))
+                rates[with_it].append(way.rates[-1])
+                memory[with_it].append(most[0] / 2**20)
+        bounds = way.name == "console"
+        beside = f"{statistics.median(rates[1]):.1f} to {statistics.median(rates[0]):.1f} MB/s"
+        who = f"one of {count} never reads, {way.name}"
+        rows.add(f"{who}, the others' rate", ratio(rates[1], rates[0]), "times", beside=beside, aim="0.95",
+                 **({"least": 0.9} if bounds else {}))  # fmt: skip
+        grown = max(memory[1]) - max(memory[0])
+        rows.add(f"{who}, more memory", grown, "MiB", beside=f"{max(memory[1]):.1f} to {max(memory[0]):.1f} MiB",
+                 **({"most": CAP / 2**20} if bounds else {}))  # fmt: skip
+        rows.add(f"{who}, longest pause of the game", max(pauses[1]), "s", beside=f"without it {max(pauses[0]):.2f} s",
+                 **({"most": 1.0} if bounds else {}))  # fmt: skip
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--megabytes", type=int, default=64)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="two short rounds: does it run at all?")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--viewers", type=int, nargs="+", default=[1, 10])
-    parser.add_argument("--echoes", type=int, default=300)
-    parser.add_argument("--image", help="an image with a shell, yes and head (one of busybox, made here)")
+    parser.add_argument("--only", choices=("viewers", "echo", "stuck"), action="append", help="may repeat")
+    parser.add_argument("--viewers", type=int, nargs="+", default=[1, 10, 100])
+    parser.add_argument("--megabytes", type=float, default=64, help="of a flood for one viewer; fewer for more of them")
+    parser.add_argument("--keys", type=int, default=200, help="a round")
+    parser.add_argument(
+        "--rate", type=float, default=30, help="MB/s of the flood beside the echo, if nothing slowed it"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="the rows as JSON, too")
     options = parser.parse_args()
-    words = ["create", "-it", "--network", "none", "--log-driver", "local", "--entrypoint", "/bin/sh"]
-    image = options.image or ensure_busybox_image()
-    daemons, dockers = (docker(*words, image, "-c", SCRIPT) for _ in range(2))
-    docker("start", dockers)
-    with tempfile.TemporaryDirectory() as folder:
-        words = [sys.executable, str(Path(__file__).with_name("console_rooms.py")), folder, daemons]
-        child = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
-        try:
-            assert child.stdout is not None
-            port = int(child.stdout.readline())
-            asyncio.run(measure(options, dockers, child, port))
-        finally:
-            child.kill()
-            child.wait()
-            docker("rm", "-f", daemons, dockers)
+    if options.quick:
+        options.rounds, options.megabytes, options.keys = 2, 8, 50
+    parts = options.only or ["viewers", "echo", "stuck"]
+    rows = Rows()
+    print(f"{platform.machine()}, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}", flush=True)
+    with contextlib.ExitStack() as opened:
+        nodes = [BenchNode(tls=tls, rate=options.rate) for tls in (False, True)]
+        for node in nodes:
+            opened.callback(node.close)
+        for node in nodes:
+            node.play()
+        stage = Stage(nodes[0], nodes[1], *(opened.enter_context(container(script)) for script in (GAME, QUIET)))
+        if "viewers" in parts:
+            for count in options.viewers:
+                viewers(stage, rows, count, max(2.0, options.megabytes / count**0.5), options.rounds)
+        if "echo" in parts:
+            echo(stage, rows, options.keys, options.rounds)
+        if "stuck" in parts:
+            stuck(stage, rows, 50, max(4.0, options.megabytes / 4), options.rounds)
+    if options.json is not None:
+        found = [{**asdict(row), "met": row.met} for row in rows.found]
+        options.json.write_text(json.dumps({"rounds": options.rounds, "rows": found}, indent=1) + "\n")
+    missed = [row.name for row in rows.found if row.met is False]
+    print(f"{len(missed)} of {sum(row.met is not None for row in rows.found)} bounds not met" if missed else "all met")
 
 
 if __name__ == "__main__":

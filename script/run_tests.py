@@ -9,8 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,10 @@ BIN = Path(sys.executable).parent
 RUNS = ROOT / ".run" / "test"
 WORK = RUNS / str(os.getpid())  # two runs at a time do not get into each other's way
 SIDE_BY_SIDE = 2
+UNIT_GROUPS = 6  # processes of the unit part: few enough for their imports, enough to keep both cores at work
+EXAMPLES = 8  # times the examples of Hypothesis in the integration part; see tests/examples.py
 MODULE_DEADLINE = 300.0
+PROPERTIES = "properties"  # the name of their group
 LINTED = ("stellarstack", "tests", "twisted", "bench", "demo", "script")
 _SUMMARY = re.compile(r"^(?:PASSED|FAILED)(?: \((?P<counts>[^)]*)\))?$", re.MULTILINE)
 _RAN = re.compile(r"^Ran (\d+) tests? in", re.MULTILINE)
@@ -56,6 +59,7 @@ def counted(output: str, status: int) -> Count:
 
 def run_module(name: str, modules: Sequence[str], *, measured: bool) -> tuple[Count, str]:
     """One trial process. Answers its count and what it printed."""
+    times = EXAMPLES if name == PROPERTIES else 1
     work = WORK / name
     command = [sys.executable]
     if measured:
@@ -64,7 +68,13 @@ def run_module(name: str, modules: Sequence[str], *, measured: bool) -> tuple[Co
     work.mkdir(parents=True)
     with (work / "output").open("w+b") as log:
         child = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd=ROOT, start_new_session=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=ROOT,
+            start_new_session=True,
+            env={**os.environ, "HYPOTHESIS_TIMES": str(times)},
         )
         try:
             status = child.wait(MODULE_DEADLINE)
@@ -77,58 +87,71 @@ def run_module(name: str, modules: Sequence[str], *, measured: bool) -> tuple[Co
     return counted(output, status), output
 
 
-def run_suite(title: str, groups: dict[str, list[str]], *, measured: bool) -> Count:
+def run_suite(pool: Executor, title: str, groups: dict[str, list[str]], *, measured: bool) -> Count:
     """Runs the groups side by side; prints a line for each and the whole output of those with a fault."""
     began = time.monotonic()
     total = Count()
-    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        for name, (count, output) in zip(
-            groups, pool.map(partial(run_module, measured=measured), groups, groups.values()), strict=True
-        ):
-            total += count
-            if count.failed:
-                print(f"\n{output}")
-            elif count.skipped:
-                print("\n".join(re.findall(r"^\[SKIPPED\]\n.*", output, re.MULTILINE)))
-            print(f"{name}: {count}", flush=True)
+    for name, (count, output) in zip(
+        groups, pool.map(partial(run_module, measured=measured), groups, groups.values()), strict=True
+    ):
+        total += count
+        if count.failed:
+            print(f"\n{output}")
+        elif count.skipped:
+            print("\n".join(re.findall(r"^\[SKIPPED\]\n.*", output, re.MULTILINE)))
+        print(f"{name}: {count}", flush=True)
     print(f"{title}: {total} in {time.monotonic() - began:.1f} s", flush=True)
     return total
 
 
 def unit_groups(named: Sequence[str]) -> dict[str, list[str]]:
-    """The unit tests in as many lists as run side by side, each with about the same number of lines."""
+    """The unit tests in UNIT_GROUPS lists, each with about the same number of lines."""
     paths = sorted((ROOT / "tests").glob("test_*.py"), key=lambda path: -path.stat().st_size)
     modules = [f"tests.{path.stem}" for path in paths]
     modules = [module for module in modules if not named or module in named]
-    groups = {f"unit-{number + 1}": modules[number::SIDE_BY_SIDE] for number in range(SIDE_BY_SIDE)}
+    groups = {f"unit-{number + 1}": modules[number::UNIT_GROUPS] for number in range(UNIT_GROUPS)}
     return {name: group for name, group in groups.items() if group}
 
 
 def integration_groups(named: Sequence[str]) -> dict[str, list[str]]:
-    """Each module in a process of its own, the large ones first; those of the browser too."""
+    """Each module in a process of its own, the large ones first; those of the browser too, and the unit tests that
+    make examples, with many more of them.
+    """
     found = [path for room in ("integration", "e2e") for path in (ROOT / "tests" / room).glob("test_*.py")]
     paths = sorted(found, key=lambda path: -path.stat().st_size)
     modules = [f"tests.{path.parent.name}.{path.stem}" for path in paths]
-    return {module: [module] for module in modules if not named or module in named}
+    groups = {module: [module] for module in modules if not named or module in named}
+    if named:
+        return groups
+    unit = sorted((ROOT / "tests").glob("test_*.py"))
+    return {
+        PROPERTIES: [f"tests.{path.stem}" for path in unit if "from tests.examples import" in path.read_text()],
+        **groups,
+    }
 
 
-def lint() -> list[str]:
-    """The names of the linters that complain."""
+def lint(pool: Executor) -> Callable[[], list[str]]:
+    """Begins to lint; answers how to wait for the names of the linters that complain."""
     linted = [name for name in LINTED if (ROOT / name).exists()]
     checks = {
+        "mypy": ["mypy"],  # by far the longest
         "ruff check": ["ruff", "check", *linted],
         "ruff format": ["ruff", "format", "--check", *linted],
-        "mypy": ["mypy"],
         "towncrier": ["towncrier", "build", "--draft", "--version", "next"],
     }
-    faults = []
-    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        for name, done in zip(checks, pool.map(_tool, checks.values()), strict=True):
+    running = {name: pool.submit(_tool, command) for name, command in checks.items()}
+
+    def ended() -> list[str]:
+        faults = []
+        for name, tool in running.items():
+            done = tool.result()
             print(f"{name}: {'ok' if done.returncode == 0 else 'complains'}", flush=True)
             if done.returncode:
                 print(done.stdout + done.stderr)
                 faults.append(name)
-    return faults
+        return faults
+
+    return ended
 
 
 def _tool(command: list[str]) -> subprocess.CompletedProcess[str]:
@@ -155,15 +178,16 @@ def main(words: Sequence[str]) -> int:
             shutil.rmtree(earlier, ignore_errors=True)
     faults, total = [], Count()
     whole = part == "all" and not named  # only the whole is held to the coverage that is asked for
-    if not named:
-        faults += lint()
-    if part in ("unit", "all"):
-        total += run_suite("unit", unit_groups(named), measured=whole)
-    if part in ("integration", "all"):
-        found = run_suite("integration", integration_groups(named), measured=whole)
-        total += found
-        if found.skipped and os.environ.get("CI") == "true":
-            faults.append("integration tests were skipped, and CI has all that they need")
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        linted = lint(pool) if not named else list
+        if part in ("unit", "all"):
+            total += run_suite(pool, "unit", unit_groups(named), measured=whole)
+        faults += linted()
+        if part in ("integration", "all"):
+            found = run_suite(pool, "integration", integration_groups(named), measured=whole)
+            total += found
+            if found.skipped and os.environ.get("CI") == "true":
+                faults.append("integration tests were skipped, and CI has all that they need")
     if whole:
         faults += coverage()
     if faults:

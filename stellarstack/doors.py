@@ -13,8 +13,9 @@ from stellarstack.api.http_query import TokenDoor
 from stellarstack.api.site import make_site
 from stellarstack.api.site_web import WebConsole
 from stellarstack.api.websocket import ConsoleEndpoint
+from stellarstack.auth.denylist import REVOKED_FOR
 from stellarstack.auth.hostkey import read_or_make_host_key
-from stellarstack.auth.secrets import read_or_make_secret
+from stellarstack.auth.secrets import own_secret
 from stellarstack.auth.tls import TlsContexts
 from stellarstack.auth.token import ConsoleTokens
 from stellarstack.bus import Bus
@@ -31,8 +32,6 @@ from stellarstack.ssh.listener import SshListener
 from stellarstack.ssh.session import Hall
 from stellarstack.tasks import Tasks
 from stellarstack.viewing import TypedLines
-
-REVOKED_FOR = 320.0  # seconds that a revoked token id is remembered: longer than any token lives
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +66,7 @@ class Doors:
         self._tasks = Tasks()
         self.port = 0
         self.tokens = ConsoleTokens(
-            node_id=config.node.id, auth=config.auth, secret=read_or_make_secret(config.paths.state / "jwt_secret"),
+            node_id=config.node.id, auth=config.auth, secret=own_secret(config.auth, config.paths.state / "jwt_secret"),
             store=rooms.store, now=now,
         )  # fmt: skip
         intake: Intake = rooms.intake if config.node.id else _NotRegistered()

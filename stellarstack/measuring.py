@@ -15,6 +15,7 @@ from stellarstack.metrics.cgroup import Cgroups
 from stellarstack.metrics.containers import ContainerSampler, Instruments
 from stellarstack.metrics.disk import DiskMeter
 from stellarstack.metrics.oom import OomBell
+from stellarstack.servers.threads import FewThreads
 
 
 class Measuring:
@@ -24,8 +25,9 @@ class Measuring:
         self, *, config: Config, store: Store, reactor: Any, now: Callable[[], float],
         sample: Callable[[str, Mapping[str, Json]], None], over: Callable[[str, int, int], None],
     ) -> None:  # fmt: skip
+        self._walks = FewThreads(reactor, 2, "disk labels")
         self.fence = DiskFence(
-            servers=config.servers_path, store=store, reactor=reactor, clock=reactor, over=over
+            servers=config.servers_path, store=store, reactor=reactor, clock=reactor, over=over, walks=self._walks,
         )  # fmt: skip
         disk = DiskMeter(
             clock=reactor, reactor=reactor, warden=self.fence, rest=config.docker.disk_check_interval,
@@ -45,3 +47,4 @@ class Measuring:
         """Closes every file; limits in the kernel stay."""
         await self.sampler.stop()
         await self.fence.stop()
+        self._walks.stop()

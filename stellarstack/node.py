@@ -45,7 +45,8 @@ from stellarstack.servers.prune import HOUR, PulledImages, images_of
 from stellarstack.servers.resume import sort_out
 from stellarstack.servers.subnets import SubnetPool
 from stellarstack.servers.surroundings import Surroundings
-from stellarstack.servers.threads import ReactorThreads
+from stellarstack.servers.threads import FewThreads, ReactorThreads
+from stellarstack.servers.trees import WALKS, Trees
 from stellarstack.stages import Stage
 from stellarstack.statefolder import StateFolder, installation_id
 from stellarstack.store.sqlite_store import SqliteStore
@@ -68,6 +69,7 @@ class Node:
         self._tasks = Tasks()
         self._end: Callable[[], None] = lambda: None
         self._threads = ReactorThreads(reactor)
+        self._walks, self._probes = FewThreads(reactor, WALKS, "trees"), FewThreads(reactor, 4, "ready probes")
         self._looked: Deferred[None] = Deferred()  # fires at the engine's first word, good or bad
         self._issues: list[tuple[str, str, str]] = []
         self.node_id = config.node.id or ""
@@ -130,6 +132,7 @@ class Node:
             gauges=self._sampler, fence=self._measuring.fence, subnets=subnets, bridges=bridges, ownership=ownership,
             docker=config.docker,            servers_root=config.servers_path,
             state_root=config.paths.state, clock=reactor, now=self._now, tasks=self._tasks, threads=self._threads,
+            trees=Trees(threads=self._walks, clock=reactor), probes=self._probes,
             images=self._images, seccomp=self._seccomp,
         )  # fmt: skip
         shelf = BlueprintShelf(config.blueprints_path, self._threads)
@@ -315,7 +318,10 @@ class Node:
         await self._link.stop_listening()
         self._dispatch.close()
         await self._consoles.stop()
+        self._around.trees.end()
         await self._tasks.cancel_all()
+        self._walks.stop()
+        self._probes.stop()
 
     async def _start_redis(self) -> None:
         self._bus.connect(self._publisher)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from stellarstack.atomic import remove_leftovers
 from stellarstack.config import Config
 from stellarstack.errors import ConfigError
-from stellarstack.statefolder import make_folder, remove_leftovers
+from stellarstack.statefolder import make_folder
 
 SECCOMP_LIMIT = 2**20
 
@@ -27,7 +28,7 @@ def make_places(config: Config) -> None:
     for key, path in files.items():
         if path.is_dir():
             raise ConfigError(f"{key}: found the folder {path}, allowed is a file's path")
-    remove_leftovers([config.paths.state, config.console_path])
+    remove_leftovers({config.paths.state, config.console_path, config.blueprints_path, config.database_path.parent})
 
 
 def read_seccomp(path: Path | None) -> str | None:

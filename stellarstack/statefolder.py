@@ -1,4 +1,4 @@
-"""The folder in which the daemon keeps its state: made, held by one daemon at a time, written without half files."""
+"""The folder in which the daemon keeps its state: made, and held by one daemon at a time."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import fcntl
 import os
 import re
 import secrets
-from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 
+from stellarstack.atomic import write_atomically
 from stellarstack.config import STATE_LOCK
 from stellarstack.errors import ConfigError, StellarError
 
@@ -17,7 +17,6 @@ INSTALLATION_NAME = "installation"
 PRIVATE = 0o700
 TRAVERSABLE = 0o711  # a container's user must get through to its own folder, and see no other's name
 _INSTALLATION = re.compile(r"[0-9a-f]{32}")
-_LEFTOVER = re.compile(r"\.[^/]+\.[0-9a-f]{16}\.tmp")
 
 
 class StateFolderTaken(StellarError):
@@ -106,46 +105,3 @@ def installation_id(folder: Path) -> str:
     if not _INSTALLATION.fullmatch(found):
         raise ConfigError(f"[paths] state: {path} holds no installation id: put back its 32 hexadecimal digits")
     return found
-
-
-def write_atomically(path: Path, content: bytes, mode: int = 0o600) -> None:
-    """Puts `content` at `path`: a reader, also after a power cut, sees the old file or the new one, never a part (K15).
-
-    Blocks until the disk has it; raises OSError, and then the old file is untouched and nothing is left behind.
-    """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-    try:
-        _write(temporary, content, mode)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def remove_leftovers(folders: Iterable[Path]) -> list[Path]:
-    """Removes what `write_atomically` left in these folders (not below them) when the process was killed in it."""
-    removed = []
-    for folder in folders:
-        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-            if _LEFTOVER.fullmatch(path.name) and path.is_file() and not path.is_symlink():
-                path.unlink()
-                removed.append(path)
-    return removed
-
-
-def _write(path: Path, content: bytes, mode: int) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        os.fchmod(descriptor, mode)
-        file.write(content)
-        file.flush()
-        os.fsync(descriptor)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -38,6 +38,7 @@ from stellarstack.servers.resume import sort_out
 from stellarstack.servers.subnets import SubnetPool
 from stellarstack.servers.surroundings import Surroundings
 from stellarstack.servers.threads import Threads
+from stellarstack.servers.trees import Trees
 from stellarstack.tasks import Tasks
 from tests.fake_container import Program
 from tests.fake_engine import FakeEngine
@@ -96,6 +97,7 @@ class World:
             gauges=self.gauges, fence=self.fence, docker=self.docker,
             servers_root=self.root / "servers", state_root=self.root,
             clock=self.clock, now=self.clock.seconds, tasks=self.tasks, threads=self.threads,
+            trees=Trees(threads=self.threads, clock=self.clock), probes=self.threads,
             images=PulledImages(
                 engine=engine, store=store, clock=self.clock, now=self.clock.seconds, tasks=self.tasks, after=0,
                 needed=lambda: images_of(self.household.all()),

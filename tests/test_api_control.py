@@ -348,6 +348,16 @@ class Commands(ControlCase):
         self.inbox.wait.callback(None)
         self.assertEqual(self.kinds(early)[0], "command.ack")
 
+    def test_stop_before_the_journal(self) -> None:
+        """A command that the intake still judges when the daemon stops is answered by a line that says so."""
+        self.inbox.wait = Deferred()
+        peer = self.command(id="c1", type="t")
+        self.successResultOf(Deferred.fromCoroutine(self.control.stop()))
+        self.successResultOf(Deferred.fromCoroutine(self.tasks.cancel_all()))
+        self.assertEqual(self.kinds(peer), ["stream.ended"])
+        self.assertIn("the daemon stops", peer.answer.lines[0]["error"]["message"])
+        self.assertTrue(self.over(peer))
+
 
 class Events(ControlCase):
     """`GET /v1/events`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
@@ -24,6 +24,7 @@ from stellarstack.api.http_channel import HttpLimits
 from stellarstack.errors import ConfigError
 from stellarstack.tasks import Tasks
 from tests.api_wire import Peer, pass_time
+from tests.examples import examples
 
 LIMITS = HttpLimits(body=1000, headers=20, waiting=5)
 GOOD = b"GET /quick HTTP/1.1\r\nHost: n\r\n\r\n"
@@ -323,7 +324,7 @@ class Smuggling(HttpCase):
         self.clock.pump([0] * 60)
         self.assertEqual(len(peer.answers()), 50)
 
-    @settings(max_examples=200, deadline=None)
+    @examples(60)
     @given(
         st.lists(
             st.binary(max_size=80) | st.sampled_from([GOOD, b"\r\n", b"GET / HTTP/1.1\r\n", b"Host: n\r\n", b"0\r\n"])

@@ -11,7 +11,8 @@ from twisted.internet.interfaces import IReactorThreads
 from twisted.python.threadpool import ThreadPool
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from stellarstack.auth.secrets import load_or_make_secret, read_or_make_secret
+from stellarstack.auth.secrets import load_or_make_secret, own_secret, read_or_make_secret
+from stellarstack.config import AuthConfig, Secret
 from stellarstack.errors import ConfigError
 
 
@@ -30,6 +31,13 @@ class JwtSecretFile(SynchronousTestCase):
         self.assertGreaterEqual(len(secret.reveal()), 43)
         self.assertEqual(stat.S_IMODE(self.path.stat().st_mode), 0o600)
         self.assertEqual(os.listdir(self.path.parent), ["jwt_secret"])
+
+    def test_not_made_where_there_is_a_key(self) -> None:
+        """Where daemon.toml names a secret or a public key, none is made and none is asked for."""
+        for auth in (AuthConfig(jwt_secret=Secret("s" * 32)), AuthConfig(jwt_public_key="PEM", jwt_algorithm="EdDSA")):
+            self.assertIsNone(own_secret(auth, self.path))
+        self.assertFalse(self.path.exists())
+        self.assertEqual(own_secret(AuthConfig(), self.path), read_or_make_secret(self.path))
 
     def test_kept_at_the_next(self) -> None:
         """The same file answers the same secret; another file another one."""

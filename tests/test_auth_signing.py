@@ -9,7 +9,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -18,6 +18,7 @@ from stellarstack.config import CommandKeyConfig, Secret
 from stellarstack.core.codec import RefusedMessage
 from stellarstack.core.messages import Command, Origin
 from stellarstack.errors import ConfigError, InvalidCommand, StellarError, Unauthorized
+from tests.examples import examples
 
 NOW = 1_700_000_000.0
 DAY = 86400.0
@@ -226,7 +227,7 @@ class BadSignatures(SigningCase):
         self.assertEqual(self.refused(sign(envelope(type=5)), kind=InvalidCommand).command_id, "c1")
         self.refused(b"nonsense", kind=InvalidCommand)
 
-    @settings(max_examples=200, deadline=None)
+    @examples(50)
     @given(st.text(max_size=60), st.sampled_from(["panel", "shared", "x"]), st.text(max_size=100))
     def test_r03_forgeries(self, signed: str, key_id: str, signature: str) -> None:
         """R03: whatever is made without a key comes out as a refusal, never as a command or an exception."""

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from stellarstack.core import cgroup_files as files
+from tests.examples import examples
 
 RECORDED = Path(__file__).parent / "recorded"
 ID1 = "1e8a4bc46f7ae672b39f59050a40d4e83616832b3392f1dc6b65ce3900257f31"
@@ -134,6 +135,7 @@ class FiguresTests(SynchronousTestCase):
         ):
             self.assertRaises(ValueError, broken)
 
+    @examples(35)
     @given(st.text())
     def test_any_text(self, text: str) -> None:
         """Whatever stands in a file or a mount table, what comes is an answer or a ValueError."""

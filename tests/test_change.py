@@ -12,6 +12,7 @@ from stellarstack.core.change import change
 from stellarstack.core.container_spec import UpdatePlan, run_body, update_body
 from stellarstack.core.spec import ServerSpec
 from stellarstack.errors import BlueprintInvalid, InvalidPayload
+from tests.examples import examples
 from tests.test_container_spec import PLACEMENT, egg_spec, spec
 
 MB = 1 << 20
@@ -95,6 +96,7 @@ class ChangeTests(SynchronousTestCase):
         with self.assertRaises(BlueprintInvalid):
             changed(before, env={"EXTRA": None})
 
+    @examples(35)
     @given(
         st.fixed_dictionaries(
             {},

@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from stellarstack.core.claims import CAN_READ, CAN_WRITE, PERMISSIONS, Claims, expand_permissions, judge_claims
 from stellarstack.errors import StellarError, TokenExpired, Unauthorized
+from tests.examples import examples
 
 NOW = 1_700_000_000.0
 ANY_JSON = st.recursive(
@@ -55,6 +56,7 @@ class Judging(SynchronousTestCase):
             error = self.assertRaises(Unauthorized, self.judge, exp=NOW - 1, **other)
             self.assertNotIsInstance(error, TokenExpired)
 
+    @examples(35)
     @given(st.sampled_from([*sorted(body()), "nbf", "metadata"]), ANY_JSON)
     def test_any_value_in_any_claim(self, claim: str, value: Any) -> None:
         """J06: whatever stands in a claim, it is judged, and nothing else is raised."""
@@ -74,6 +76,7 @@ class Permissions(SynchronousTestCase):
         self.assertEqual(CAN_WRITE, {"console.write"})
         self.assertEqual(expand_permissions({"canRead": True, "canWrite": True}), CAN_READ | CAN_WRITE)
 
+    @examples(35)
     @given(ANY_JSON)
     def test_w16_nothing_unknown_comes_out(self, found: Any) -> None:
         """W16: whatever is asked for, only known permissions come out, or a ValueError."""
@@ -82,6 +85,7 @@ class Permissions(SynchronousTestCase):
         except ValueError as error:
             self.assertIn("must be", str(error))
 
+    @examples(35)
     @given(st.lists(st.sampled_from(sorted(PERMISSIONS)), max_size=12))
     def test_lists_are_exact(self, names: list[str]) -> None:
         """A list of known names gives these and no other."""

@@ -6,7 +6,7 @@ import json
 from itertools import count
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -24,6 +24,7 @@ from stellarstack.core.codec import (
 )
 from stellarstack.core.messages import Command, Origin
 from stellarstack.errors import InvalidCommand, InvalidPayload, StellarError, Unauthorized
+from tests.examples import examples
 
 
 def read(raw: bytes, origin: Origin = Origin.PUBSUB, entry_id: str | None = None) -> Any:
@@ -274,20 +275,20 @@ class AnyBytes(CodecCase):
         elif isinstance(found, RefusedMessage):
             json.dumps([found.command_id, found.command, str(found.error)], ensure_ascii=False).encode()
 
-    @settings(max_examples=300, deadline=None)
+    @examples(90)
     @given(st.binary(max_size=300))
     def test_bytes(self, raw: bytes) -> None:
         """K13: any bytes."""
         self.judge(raw)
 
-    @settings(max_examples=300, deadline=None)
+    @examples(90)
     @given(st.text(alphabet='{}[]":,\\ud8e019-.EeNaItrulfsn \n', max_size=120))
     def test_nearly_json(self, text: str) -> None:
         """K13: any text made of JSON's own signs."""
         self.judge(b'{"id":"c","type":"t","payload":{"a":' + text.encode())
         self.judge(b"{" + text.encode() + b"}")
 
-    @settings(max_examples=300, deadline=None)
+    @examples(90)
     @given(
         st.dictionaries(
             st.sampled_from(

@@ -4,7 +4,7 @@ import json
 import tomllib
 from io import StringIO
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 from twisted.trial.unittest import SynchronousTestCase
@@ -13,6 +13,7 @@ from stellarstack.core.blueprint import Replacement
 from stellarstack.core.configfiles import patch
 from stellarstack.errors import BlueprintInvalid, StellarError, TooLarge
 from tests.configfile_rows import ALL, PORT, look_up, patched, replacements
+from tests.examples import examples
 
 
 class HostileTests(SynchronousTestCase):
@@ -65,7 +66,7 @@ class HostileTests(SynchronousTestCase):
                 expected = "{{config.token}} {{env.NAME}} $1" if text == "{{env.EVIL}}" else text
                 self.assertIn(expected, written, parser)
 
-    @settings(max_examples=150, deadline=None)
+    @examples(40)
     @given(
         st.sampled_from(ALL),
         st.one_of(
@@ -79,7 +80,7 @@ class HostileTests(SynchronousTestCase):
         except StellarError as error:
             self.assertTrue(str(error))
 
-    @settings(max_examples=100, deadline=None)
+    @examples(15)
     @given(st.text(alphabet=st.characters(blacklist_categories=["Cs", "Cc"]), max_size=20))
     def test_any_value_arrives(self, value: str) -> None:
         """Any value is read back by the format's own reader as it was put in."""

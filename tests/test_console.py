@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.task import Clock
@@ -21,6 +21,7 @@ from stellarstack.core.records import PtySize, ServerStatus, StatusReason
 from stellarstack.errors import DockerUnavailable, InvalidPayload, InvalidState
 from stellarstack.viewing import ViewRequest
 from tests.console_rooms import Rooms, inline
+from tests.examples import examples
 from tests.fake_container import Program
 from tests.fake_engine import FakeEngine
 from tests.ws_client import settle
@@ -362,7 +363,7 @@ class RunTests(ConsoleCase):
 class SegmentTests(SynchronousTestCase):
     """The files: bounded, in order, beginning with a line."""
 
-    @settings(max_examples=60, deadline=None)
+    @examples(20)
     @given(st.lists(st.binary(max_size=3000), max_size=40), st.integers(800, 9000))
     def test_what_is_kept_is_what_came(self, pieces: list[bytes], limit: int) -> None:
         """Any pieces and any limit: the newest bytes, exact, also after another start."""
@@ -716,7 +717,7 @@ class FanOutTests(ConsoleCase):
         self.assertLess(len(rows), 300)
         self.assertIn("lines more", rows[-1]["message"])
 
-    @settings(max_examples=80, deadline=None)
+    @examples(25)
     @given(st.data())
     def test_any_chunking_any_resume(self, data: st.DataObject) -> None:
         """Any stream, any cuts, any slowness, any resume: exactly the bytes or an explicit gap; JSON is its text."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from stellarstack.core.log_join import EVIDENCE, PLACES, Joined, Kept, Unproved, join
+from tests.examples import examples
 
 
 def numbered(first: int, last: int) -> bytes:
@@ -57,7 +58,7 @@ def stories(draw: st.DrawFn) -> Story:
 class JoinTests(SynchronousTestCase):
     """PROTOCOL 8: text lines are exact, and where the join cannot be proved there is one gap, never a guess."""
 
-    @settings(max_examples=500, deadline=None)
+    @examples(120)
     @given(stories())
     def test_a_join_is_exact_whatever_was_printed(self, story: Story) -> None:
         """However much the output repeats itself, what is joined is what the container said."""
@@ -68,7 +69,7 @@ class JoinTests(SynchronousTestCase):
             self.assertEqual(found.live_follows, bool(story.live))
             self.assertGreaterEqual(len(whole), story.heard if story.live else len(story.log))
 
-    @settings(max_examples=200, deadline=None)
+    @examples(50)
     @given(st.data())
     def test_distinct_lines_are_always_joined(self, data: st.DataObject) -> None:
         """Where lines differ and one came live in whole, there is a proof."""
@@ -79,7 +80,7 @@ class JoinTests(SynchronousTestCase):
         if b"\n" in story.live and len(story.live) > 20:
             self.assertIsInstance(found, Joined)
 
-    @settings(max_examples=300, deadline=None)
+    @examples(75)
     @given(st.data())
     def test_what_the_log_told_first_is_not_shown_twice(self, data: st.DataObject) -> None:
         """The log may tell lines that the PTY says a moment later: they are shown once, wherever the cuts fall."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -31,6 +31,7 @@ from stellarstack.core.console_session import (
 from stellarstack.core.frames import Encoding
 from stellarstack.core.records import PtySize
 from stellarstack.errors import Forbidden, ServerNotFound, TokenExpired, Unauthorized
+from tests.examples import examples
 
 WALL = 1e9
 CLAIMS = Claims("usr", "srv_1", frozenset({"console.read", "console.write"}), WALL, WALL + 300, "jti")
@@ -159,7 +160,7 @@ class SessionTests(SynchronousTestCase):
         self.assertEqual(kinds(one.woken(15.0, WALL + 400)), ["Close"])
         self.assertIsNone(one.next_wake(15.0, WALL))
 
-    @settings(max_examples=300, deadline=None)
+    @examples(75)
     @given(st.lists(st.one_of(st.binary(max_size=40), st.text(max_size=40), st.dictionaries(
         st.sampled_from(["type", "token", "data", "cols", "rows", "limit", "before"]),
         st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5),

@@ -9,7 +9,7 @@ from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -19,6 +19,7 @@ from stellarstack.ctl.arguments import parser
 from stellarstack.ctl.logs import LogLines, LogScreen, newest_lines
 from stellarstack.ctl.websocket import Address, ConnectionLost, ConsoleRefused, ConsoleSocket
 from tests.ctl_fakes import ConsolePeer
+from tests.examples import examples
 
 Script = Callable[[ConsolePeer], None]
 
@@ -68,7 +69,7 @@ class TestNewestLines(PeerCase):
         return found
 
     @given(st.binary(max_size=40).map(lambda raw: raw.replace(b"z", b"\n")), st.integers(0, 6))
-    @settings(max_examples=25, deadline=None)
+    @examples(25)
     def test_as_tail_does(self, kept: bytes, lines: int) -> None:
         """Pages of whatever size give the same bytes as `tail -n` of the whole."""
         rows = re.findall(b"[^\n]*\n|[^\n]+$", kept)

@@ -9,13 +9,14 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from stellarstack.ctl.control import Refused
 from stellarstack.ctl.recording import RecordedScreen, Recording
 from stellarstack.ctl.screen_modes import ScreenModes
+from tests.examples import examples
 
 
 class Moments:
@@ -70,7 +71,7 @@ class TestRecording(RecordingCase):
         self.assertEqual((self.lines()[0]["width"], self.lines()[0]["height"]), (80, 24))
 
     @given(st.text(max_size=30), st.data())
-    @settings(max_examples=30, deadline=None)
+    @examples(30)
     def test_cut_characters(self, text: str, draw: Any) -> None:
         """However the bytes are cut, the recording's text is the stream's; bad bytes become U+FFFD."""
         whole = text.encode("utf-8", "replace") + b"\xe2\x82"

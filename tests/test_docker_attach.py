@@ -6,20 +6,26 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
+from twisted.internet.interfaces import IWriteDescriptor
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.logger import LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import alsoProvides
 
 from stellarstack.docker.attach import (
     CLOSE_GRACE,
+    FEW,
+    MANY,
     PACE,
+    PACE_MOST,
     PACED_FROM,
     READ_MAX,
     UNWRITTEN_MAX,
     AttachProtocol,
     Joined,
+    Keys,
 )
 from stellarstack.errors import ContainerGone, DockerUnavailable, TimedOut
 from tests.dockerd_case import TTY, DockerdCase
@@ -124,11 +130,61 @@ class PacingTests(AttachCase):
         self.attach.dataReceived(b"x" * (PACED_FROM - 1))
         self.assertEqual((self.pipe.reading, self.clock.getDelayedCalls()), (True, []))
 
+    def read(self, size: int) -> float:
+        """A piece comes; how long the transport rests after it."""
+        self.attach.dataReceived(b"x" * size)
+        (rest,) = self.clock.getDelayedCalls()
+        seconds = rest.getTime() - self.clock.seconds()
+        self.clock.advance(seconds)
+        return seconds
+
+    def test_rests_grow_with_a_flood(self) -> None:
+        """While a flood's pieces are small its rests grow, up to a bound; large pieces make them shorter again."""
+        rests = [self.read(PACED_FROM) for _ in range(8)]
+        self.assertEqual([round(rest / PACE, 2) for rest in rests[:3]], [1, 1.5, 2.25])
+        self.assertAlmostEqual(rests[-1], PACE_MOST)
+        self.assertAlmostEqual(self.read(FEW), PACE_MOST)
+        self.assertAlmostEqual(self.read(MANY + 1), PACE_MOST / 1.5)
+        for _ in range(8):
+            last = self.read(MANY + 1)
+        self.assertAlmostEqual(last, PACE)
+
+    def test_no_flood(self) -> None:
+        """Large pieces now and then, such as a screen that is drawn anew, rest no longer than the first."""
+        for _ in range(5):
+            self.assertAlmostEqual(self.read(PACED_FROM), PACE)
+            self.clock.advance(0.1)
+
     def test_end_while_resting(self) -> None:
         """An end within the rest leaves no timer."""
         self.attach.dataReceived(b"x" * PACED_FROM)
         self.lose()
         self.assertEqual((self.sink.ends, self.clock.getDelayedCalls()), (1, []))
+
+
+class OpenPipe(Pipe):
+    """A transport of the reactor's own, which can be asked to write now."""
+
+    flushed = b""
+
+    def doWrite(self) -> None:
+        self.flushed = self.value()
+
+
+class KeyTests(SynchronousTestCase):
+    """A key on its way to a transport of the reactor's own."""
+
+    def test_at_once(self) -> None:
+        """A key leaves with the call that types it, not a turn of the reactor later; a full transport is left alone."""
+        pipe = OpenPipe()
+        alsoProvides(pipe, IWriteDescriptor)
+        keys = Keys(pipe)
+        keys.begin()
+        keys.write(b"a")
+        self.assertEqual(pipe.flushed, b"a")
+        keys.pauseProducing()
+        keys.write(b"b")
+        self.assertEqual((pipe.flushed, pipe.value()), (b"a", b"a"))
 
 
 class WriteTests(AttachCase):

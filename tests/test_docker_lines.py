@@ -16,6 +16,7 @@ from stellarstack.docker.lines import LINE_MAX, Frames, JsonLines
 from stellarstack.docker.translation import one_line, refusal, taken_port
 from stellarstack.docker.upgrade import HEAD_MAX, UpgradeAnswer
 from stellarstack.errors import ContainerGone, DockerUnavailable, EngineConflict, EngineRefused, EngineTooOld
+from tests.examples import examples
 
 AGREED = b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
 
@@ -59,6 +60,7 @@ class FramesTests(SynchronousTestCase):
             frames.feed(stream[at:])
             self.assertEqual(b"".join(found), b"abcde")
 
+    @examples(35)
     @given(some.lists(some.tuples(some.integers(0, 3), some.binary(max_size=50))), some.integers(1, 20))
     def test_any_frames(self, pieces: list[tuple[int, bytes]], step: int) -> None:
         """Any frames, cut in steps of any size, give their bytes."""
@@ -112,6 +114,7 @@ class UpgradeAnswerTests(SynchronousTestCase):
 class NewestTests(SynchronousTestCase):
     """The bounded log."""
 
+    @examples(35)
     @given(some.lists(some.binary(max_size=30)), some.integers(1, 60))
     def test_bounded_and_whole(self, pieces: list[bytes], limit: int) -> None:
         """At most `limit` bytes are kept: the stream's last whole lines."""

@@ -12,6 +12,7 @@ from stellarstack.core.exposition import DaemonFigures, Family, exposition, rend
 from stellarstack.core.figures import HostFigures, ServerFigures
 from stellarstack.core.node_lifecycle import NodeState
 from stellarstack.core.records import ServerStatus
+from tests.examples import examples
 
 HOST = HostFigures(12.5, 40.0, 1000, 400, 50.0, 5000, 2500, 11, 22, (0.5, 1.0, 1.5), 2, 99.5)
 SERVER = ServerFigures(150.0, 1024, 2048, 4096, 5, 6, 7.5, 8, 9, 10)
@@ -107,6 +108,7 @@ class RenderTests(SynchronousTestCase):
         ):
             self.assertRaises(ValueError, render, families)
 
+    @examples(35)
     @given(st.text(), st.floats())
     def test_any_label(self, value: str, number: float) -> None:
         """No label's value can break out of its line (P06)."""

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from stellarstack.core.health import Health, border, judge, missed
+from tests.examples import examples
 
 
 class HealthTests(SynchronousTestCase):
@@ -38,6 +39,7 @@ class HealthTests(SynchronousTestCase):
         """A heartbeat counts as missed from the moment at which it was due."""
         self.assertEqual([missed(0.0, now, 30.0) for now in (0.0, 29.9, 30.0, 60.0, 91.0)], [0, 0, 1, 2, 3])
 
+    @examples(35)
     @given(
         last=st.floats(0, 1e9),
         interval=st.floats(0.1, 3600),
@@ -53,6 +55,7 @@ class HealthTests(SynchronousTestCase):
         self.assertIs(judge(last, border(last, interval, offline) + interval * 1e-4, interval, unhealthy, offline),
                       Health.OFFLINE)  # fmt: skip
 
+    @examples(35)
     @given(st.lists(st.floats(0, 1e6), min_size=2, max_size=20))
     def test_never_recovers_by_waiting(self, moments: list[float]) -> None:
         """As time goes on without a heartbeat the verdict only gets worse."""

@@ -8,6 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from stellarstack.core.images import parse_image
 from stellarstack.errors import BlueprintInvalid
+from tests.examples import examples
 
 DIGEST = "sha256:" + "ab" * 32
 
@@ -53,6 +54,7 @@ class ImageNameTests(SynchronousTestCase):
             self.assertNotIn("\n", str(error))
             self.assertLess(len(str(error)), 250)
 
+    @examples(35)
     @given(some.text(max_size=80))
     def test_anything(self, written: str) -> None:
         """Any text is refused, or is safe to stand in a URL's path."""

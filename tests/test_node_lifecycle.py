@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from stellarstack.core.node_lifecycle import NodeLifecycle, NodeState, Stage
 from stellarstack.errors import InvalidState
+from tests.examples import examples
 
 Input = Callable[[NodeLifecycle], None]
 INPUTS: dict[str, Input] = {
@@ -198,6 +199,7 @@ class ChangeTests(SynchronousTestCase):
 class WalkTests(SynchronousTestCase):
     """What holds on any walk."""
 
+    @examples(35)
     @given(st.lists(st.sampled_from(sorted(INPUTS)), max_size=60), st.booleans())
     def test_changes_join_up(self, walk: list[str], draining: bool) -> None:
         """The changes form one unbroken chain from OFFLINE to the state, none of them from a state to itself."""
@@ -213,6 +215,7 @@ class WalkTests(SynchronousTestCase):
         self.assertIs(node.state, ends[-1])
         self.assertTrue(all(previous is not state for previous, state in chain))
 
+    @examples(35)
     @given(st.lists(st.sampled_from(sorted(set(INPUTS) - {"cancel", "drained"})), max_size=60))
     def test_draining_holds(self, walk: list[str]) -> None:
         """Once DRAINING, only a cancel or the last server's end leaves it."""

@@ -1,10 +1,11 @@
 """Half typed lines: a stop command typed after one must not be glued to it."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from stellarstack.core.open_line import OpenLine
+from tests.examples import examples
 from tests.fake_container import Terminal
 
 
@@ -42,7 +43,7 @@ class OpenLineTests(SynchronousTestCase):
         line.feed(b"\r")
         self.assertFalse(line.open)
 
-    @settings(max_examples=60, deadline=None)
+    @examples(30)
     @given(st.lists(st.binary(max_size=12) | st.sampled_from([b"\x7f", b"\x15", b"\x03", b"\r"]), max_size=6))
     def test_the_terminal_gets_the_line_whole(self, pieces: list[bytes]) -> None:
         """Whatever was typed before, in whatever pieces: the terminal enters exactly the line."""

@@ -6,12 +6,13 @@ import subprocess
 import sys
 from itertools import product
 
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from stellarstack.core.patterns import compile_pattern
 from stellarstack.core.position_sets import NotSearchable, OutOfSteps, is_found, parsed
+from tests.examples import examples
 
 WORDS = "|".join("".join(letters) for letters in product("ab", repeat=7))
 SLOW = f"^(?=a)(?:aab|{WORDS})*!"
@@ -54,7 +55,7 @@ def _larger(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 
 
 class PositionTests(SynchronousTestCase):
-    @settings(max_examples=150, deadline=None)
+    @examples(40)
     @given(
         st.recursive(_ATOMS, _larger, max_leaves=7),
         st.text("abB1 \n", min_size=1, max_size=7),
@@ -89,7 +90,7 @@ class EvilTests(SynchronousTestCase):
         done = subprocess.run([sys.executable, "-c", ATTACK], capture_output=True, text=True, check=False)
         self.assertEqual((done.returncode, done.stdout), (0, "all searched\n"), done.stderr[-500:])
 
-    @settings(max_examples=80, deadline=None)
+    @examples(25)
     @given(st.recursive(_ATOMS, _larger, max_leaves=30), st.text("ab\n", max_size=1024))
     def test_steps_are_bounded(self, pattern: str, text: str) -> None:
         """Whatever the pattern: it is read and searched, or broken off, or refused; Python's engine is never asked."""

@@ -2,11 +2,12 @@
 
 import subprocess
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from stellarstack.core.placeholders import Values, egg_value, expand, expand_shell, native_value, unknown_names
+from tests.examples import examples
 
 VALUES = Values(
     "srv_1", "0.0.0.0", 25565, 1024, {"NAME": "world", "srv_name": "x", "EVIL": "{{server.id}}"}, "Shown", "10.0.0.1"
@@ -119,7 +120,7 @@ class ShellTests(SynchronousTestCase):
         """A name that cannot be referred to is refused rather than put in unquoted."""
         self.assertRaises(ValueError, expand_shell, "{{a.b}}", self.look_up("x y"))
 
-    @settings(max_examples=60, deadline=None)
+    @examples(30)
     @given(st.text(alphabet=st.characters(blacklist_categories=["Cs"], blacklist_characters="\0\r\n"), max_size=30))
     def test_no_value_is_code(self, value: str) -> None:
         """W17: run by a real shell, any value arrives as text in both kinds of quotes, and none is executed."""

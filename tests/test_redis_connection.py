@@ -14,6 +14,7 @@ from stellarstack.errors import RedisRefused, RedisUnavailable, StellarError
 from stellarstack.redis.connection import LAST_DELAY, REFUSED_DELAY, Connection, delay_before
 from stellarstack.redis.dial import OnMessage
 from stellarstack.redis.wire import Wire
+from tests.examples import examples
 from tests.redis_fakes import SILENT, ScriptedDialer, settle
 
 
@@ -80,6 +81,7 @@ class ConnectionTests(SynchronousTestCase):
             self.clock.advance(step)
         settle(self.clock)
 
+    @examples(35)
     @given(st.integers(1, 10**9), st.floats(0, 1, exclude_max=True))
     def test_k08_delays(self, attempt: int, jitter: float) -> None:
         """K08: each delay is between half and the whole of a growing one, 0.1 s to 30 s."""

@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import replace
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -17,6 +17,7 @@ from stellarstack.errors import RedisRefused, RedisUnavailable
 from stellarstack.redis import publisher as publishers
 from stellarstack.redis.publisher import BATCH_BYTES, BATCH_ROWS, OutboxPublisher, batches
 from stellarstack.redis.wire import ReplyError
+from tests.examples import examples
 from tests.redis_fakes import NODE, SILENT, MemoryOutbox, ScriptedRedis, row, settle
 
 SMALLER = Exception("ERR The ID specified in XADD is equal or smaller than the target stream top item")
@@ -299,7 +300,7 @@ class PublisherTests(SynchronousTestCase):
         self.assertEqual(self.publisher._limit, BATCH_ROWS)
         self.assertEqual(self.store.delivered_seq, 80)
 
-    @settings(max_examples=30, deadline=None)
+    @examples(20)
     @given(
         st.lists(st.tuples(st.integers(0, 2 * BATCH_BYTES), st.integers(1, 3)), max_size=8),
         st.sampled_from([0, 1, 499, 500, 501, 1100]),

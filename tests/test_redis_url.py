@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from stellarstack.core.redis_url import Address, RedisKind, RedisUrl, parse_redis_url, unix_url
 from stellarstack.errors import ConfigError
+from tests.examples import examples
 
 SECRET = "hunter2"
 GOOD = {
@@ -93,6 +94,7 @@ class RedisUrlTests(SynchronousTestCase):
         for text in (*near, "rediss://h", "rediss+sentinel://h/g"):
             self.assertFalse(parse_redis_url(text, require_tls=True).plaintext, text)
 
+    @examples(35)
     @given(st.text(min_size=1, max_size=40).filter(lambda text: text.isprintable()), st.text(max_size=20))
     @example("p@ss/w?rd#%", "üser:")
     def test_any_password(self, password: str, username: str) -> None:
@@ -100,6 +102,7 @@ class RedisUrlTests(SynchronousTestCase):
         url = parse_redis_url(f"redis://{quote(username, safe='')}:{quote(password, safe='')}@h")
         self.assertEqual((url.username, url.password), (username or None, password))
 
+    @examples(35)
     @given(st.text(max_size=60))
     def test_anything(self, text: str) -> None:
         """Anything at all is either read or refused, never an accident."""

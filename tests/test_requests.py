@@ -24,6 +24,7 @@ from stellarstack.core.requests import (
     read_request,
 )
 from stellarstack.errors import InvalidPayload, StellarError, UnknownCommand
+from tests.examples import examples
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
@@ -97,6 +98,7 @@ class ReadRequestTests(SynchronousTestCase):
         """An unknown type is refused, and the known ones are named."""
         self.assertIn("server.start", str(self.assertRaises(UnknownCommand, read, "server.fly")))
 
+    @examples(35)
     @given(st.sampled_from(sorted(COMMAND_TYPES)), st.dictionaries(st.sampled_from(KEYS), JSON))
     def test_never_breaks(self, kind: str, payload: dict[str, Any]) -> None:
         """K13: any payload is read or refused, and nothing else happens."""

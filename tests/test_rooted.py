@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from stellarstack.errors import PathForbidden, StellarError, TooLarge
-from stellarstack.servers.folders import hand_over, prepare_root, remove_tree, write_private
+from stellarstack.servers.folders import prepare_root, remove_own, write_private
 from stellarstack.servers.rooted import enter, folder_below, read_file, replace_file
+from stellarstack.servers.trees import Trees
+from tests.fakes import at_once
+from tests.household import done
 
 ME = (os.getuid(), os.getgid())
 
@@ -23,6 +27,7 @@ class _FolderCase(SynchronousTestCase):
         self.secret.write_text("secret")
         self.secret.chmod(0o600)
         self.root = self.place / "servers" / "srv_1"
+        self.trees = Trees(threads=at_once, clock=Clock())
 
     def prepare(self, *subfolders: str) -> None:
         prepare_root(self.root, *ME, subfolders)
@@ -63,18 +68,18 @@ class FoldersTests(_FolderCase):
         (self.root / "esc").symlink_to(self.outside)
         (self.root / "dir").mkdir()
         (self.root / "dir" / "link").symlink_to(self.secret)
-        remove_tree(self.root)
+        done(self.trees.remove(self.root))
         self.assertFalse(self.root.exists())
         self.root.symlink_to(self.outside)
-        remove_tree(self.root)
+        done(self.trees.remove(self.root))
         self.assertFalse(self.root.is_symlink())
-        remove_tree(self.root)
+        done(self.trees.remove(self.root))
         self.untouched()
 
     def test_remove_refused(self) -> None:
         """What cannot be removed is one clear error."""
         self.prepare()
-        refused = self.assertRaises(StellarError, remove_tree, self.root / "..")
+        refused = self.assertRaises(StellarError, done, self.trees.remove(self.root / ".."))
         self.assertIn("refusing to remove", str(refused))
         self.assertTrue(self.root.is_dir())
 
@@ -84,8 +89,16 @@ class FoldersTests(_FolderCase):
         (self.root / "a" / "link").symlink_to(self.secret)
         (self.root / "a" / "file").write_text("")
         before = self.secret.stat()
-        hand_over(self.root, *ME)
+        done(self.trees.hand_over(self.root, *ME))
         self.assertEqual(self.secret.stat().st_ctime_ns, before.st_ctime_ns)
+
+    def test_remove_own(self) -> None:
+        """A folder of the daemon's own goes with all in it; none there is no error."""
+        self.prepare("a")
+        for _ in range(2):
+            remove_own(self.root)
+        self.assertFalse(self.root.exists())
+        self.untouched()
 
     def test_write_private(self) -> None:
         """A file of the daemon's own has its mode whatever was there; a link at its place is refused."""

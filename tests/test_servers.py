@@ -488,6 +488,40 @@ class EngineRestartTests(_Case):
         self.world.settle(10)
         self.assertEqual(self.world.status(), "running")
 
+    def test_first_the_games_then_the_engine(self) -> None:
+        """K01: without live restore a game's end that is told a moment before dockerd's own is docker_restart too."""
+        self.world.engine.live_restore = False
+        self.world.settle(11)  # the engine is asked what it is like
+        self.running(blueprint={"crash": {"restart": True}})
+        self.world.engine.crash(CONTAINER, 0)
+        self.world.settle(0.5)
+        self.assertEqual(self.statuses()[-1], "running")
+        self.world.engine.go_down()
+        self.world.settle(5)
+        self.world.engine.come_back()
+        self.world.settle(20)
+        ends = [
+            event for event in self.world.store.events("server.status") if event["status"] in ("crashed", "stopped")
+        ]
+        self.assertEqual([(end["status"], end["reason"]) for end in ends[-1:]], [("crashed", "docker_restart")])
+        self.assertEqual(self.world.status(), "running")
+
+    def test_end_of_its_own_without_live_restore(self) -> None:
+        """Where the engine goes on the end is told a moment later, as the game's own; OOM at once (K20)."""
+        self.world.engine.live_restore = False
+        self.world.settle(11)  # the engine is asked what it is like
+        self.running()
+        self.world.engine.crash(CONTAINER, 3)
+        self.world.settle(2)
+        told = self.world.store.events("server.status")[-1]
+        self.assertEqual((told["status"], told["reason"], told["exitCode"]), ("crashed", "exit", 3))
+        start = self.world.send("server.start", serverId="srv_1")
+        self.world.settle(1)
+        self.assertEqual(self.world.result(start)["status"], "succeeded")
+        self.world.engine.oom(CONTAINER)
+        self.world.settle(0)
+        self.assertEqual(self.world.store.events("server.status")[-1]["reason"], "oom")
+
     def test_end_of_its_own_while_the_engine_is_away(self) -> None:
         """K01: with live-restore a game that ended by itself with 0 meanwhile is stopped, and stays so."""
         self.running(blueprint={"crash": {"restart": True}})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from collections.abc import Callable
 from dataclasses import replace
@@ -101,6 +102,21 @@ class ImageTests(PowerCase):
         self.world.bus.listen(lambda kind, body: steps.append(json.loads(body).get("step", "")))
         self.made(blueprint={"docker": {"image": "test/far:1"}})
         self.assertIn("pulling_image", steps)
+
+    def test_always(self) -> None:
+        """With pull_policy "always" a newer image is asked for at a create and a reinstall, not at a start."""
+        self.world.docker = replace(self.world.docker, pull_policy="always")
+        self.world.restart()
+        self.world.engine.registry["test/game:1"] = Program(output="Done\n", replies={"stop": 0})
+        self.made()
+        self.power("restart")
+        self.world.run(1)
+        self.power("stop")
+        self.world.run(1)
+        self.assertEqual([name for name, _ in self.world.engine.faults.made].count("pull"), 1)
+        self.power("reinstall")
+        self.world.run(1)
+        self.assertEqual([name for name, _ in self.world.engine.faults.made].count("pull"), 2)
 
     def test_never(self) -> None:
         """With pull_policy "never" an image that is not here is refused."""
@@ -229,6 +245,20 @@ class ReadyTests(PowerCase):
         self.assertEqual(self.world.status(), "running")
         self.assertEqual((self.asked[0][0], *self.asked[0][2:]), ("_http_answers", 8080, "/up"))
 
+    def test_no_address(self) -> None:
+        """While the engine tells no address nothing is asked, least of all the host's own ports."""
+        self.ready("port")
+        asked = len(self.asked)
+        container = self.world.engine.get(CONTAINER)
+        there, container.addresses = container.addresses, {}
+        self.world.restart()
+        self.open = True
+        self.world.run(5)
+        self.assertEqual((len(self.asked), self.world.status()), (asked, "starting"))
+        container.addresses = there
+        self.world.run(2)
+        self.assertEqual(self.world.status(), "running")
+
     def test_engine_stumbles(self) -> None:
         """A probe that cannot learn the address at first asks again."""
         self.open = True
@@ -346,6 +376,33 @@ class InstallTests(PowerCase):
         self.power("delete")
         self.world.run(1)
         self.assertFalse(folder.exists())
+
+    def test_log_cannot_be_written(self) -> None:
+        """A log that cannot be written does not fail an install that went well."""
+        (self.world.root / "install" / "srv_1" / "install.log").mkdir(parents=True)
+        command = self.install(Program(output="fetched\n", exit_after=1.0))
+        self.world.run(3)
+        self.assertEqual(self.answer(command)["status"], "running")
+
+    def test_logs_of_failed_creates(self) -> None:
+        """The log of a create that failed can still be read; the newest twenty of them are kept."""
+        self.world.engine.add_image(
+            "test/installer:1", Program(output="no such version\n", exit_after=0.5, exit_code=3)
+        )
+        self.made(start=False)
+        plan: dict[str, Json] = {"image": "test/installer:1", "entrypoint": "sh", "script": "x", "timeout": 60}
+        folder = self.world.root / "install"
+        (folder / "srv_1").mkdir(parents=True)
+        os.utime(folder / "srv_1", (0, 0))
+        for number in range(23):
+            self.world.create(f"srv_f{number:02}", blueprint={"install": plan})
+            self.world.run(1)
+            if (folder / f"srv_f{number:02}").exists():
+                os.utime(folder / f"srv_f{number:02}", (number, number))
+        self.assertEqual(
+            sorted(path.name for path in folder.iterdir()), ["srv_1", *(f"srv_f{number:02}" for number in range(3, 23))]
+        )
+        self.assertIn("no such version", (folder / "srv_f22" / "install.log").read_text())
 
     def test_dockerd_restarts(self) -> None:
         """K01: an install that runs on over a restart of dockerd is waited for further."""

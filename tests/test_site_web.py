@@ -58,7 +58,8 @@ class ThePage(SynchronousTestCase):
         got = get("/")
         text = got.body.decode()
         self.assertEqual((got.status, got.headers["content-type"]), (200, "text/html; charset=utf-8"))
-        self.assertIn(f'src="web/{WEB.digest}/app.js"', text)
+        self.assertIn(f'src="web/{WEB.digest}/boot.js"', text)
+        self.assertIn(f'<link rel="modulepreload" href="web/{WEB.digest}/parts/live.js">', text)
         self.assertNotRegex(text, r"<style|<script[^>]*>[^<]|\son\w+=|\sstyle=|javascript:")
         for address in re.findall(r'(?:src|href)="([^"#]+)"', text):
             self.assertEqual(get(f"/{address}").status, 200, address)

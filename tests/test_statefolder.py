@@ -11,6 +11,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 import stellarstack
+from stellarstack.atomic import make_once, remove_leftovers, write_atomically
 from stellarstack.errors import ConfigError
 from stellarstack.statefolder import (
     TRAVERSABLE,
@@ -18,16 +19,14 @@ from stellarstack.statefolder import (
     StateFolderTaken,
     installation_id,
     make_folder,
-    remove_leftovers,
-    write_atomically,
 )
 
 KILLED_WHILE_WRITING = """
 import os, sys
 from pathlib import Path
-from stellarstack import statefolder
+from stellarstack import atomic
 os.fsync = lambda descriptor: os.kill(os.getpid(), 9)
-statefolder.write_atomically(Path(sys.argv[1]), b"new" * 100_000)
+atomic.write_atomically(Path(sys.argv[1]), b"new" * 100_000)
 """
 HOLD = """
 import sys
@@ -183,6 +182,14 @@ class WriteTests(FolderCase):
         (target / "inside").write_text("x")
         self.assertRaises(OSError, write_atomically, target, b"new")
         self.assertEqual([entry.name for entry in self.base.iterdir()], ["folder"])
+
+    def test_make_once(self) -> None:
+        """A file that is there is left as it is, and nothing else stays."""
+        path = self.base / "secret"
+        for content in (b"first", b"second"):
+            make_once(path, content)
+            self.assertEqual(path.read_bytes(), b"first")
+        self.assertEqual([entry.name for entry in self.base.iterdir()], ["secret"])
 
     def test_kill_in_the_middle(self) -> None:
         """A kill -9 while it is written leaves the old file; only the leftover goes at the next start (K15)."""

@@ -6,7 +6,6 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from twisted.trial.unittest import SynchronousTestCase
@@ -15,6 +14,7 @@ from stellarstack.config import LimitsConfig
 from stellarstack.core.messages import Event, OutboxRow
 from stellarstack.interfaces import AcceptStatus
 from stellarstack.store.database import Database, Failed
+from tests.examples import examples
 from tests.fakes_store import NODE, ack, audit, command, memory_database, result, run, status
 
 ROWS = 30
@@ -205,5 +205,5 @@ class StoreMachine(RuleBasedStateMachine):
 class ModelTests(SynchronousTestCase):
     def test_any_sequence_of_calls(self) -> None:
         """K12, W14: whatever is called in whatever order, each seq is there or told, and each command is answered."""
-        some = settings(max_examples=60, stateful_step_count=40, deadline=None, database=None)
+        some = examples(15, stateful_step_count=40)
         run_state_machine_as_test(StoreMachine, settings=some)

@@ -6,19 +6,20 @@ import json
 from collections.abc import Iterable
 from itertools import pairwise
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from stellarstack.core.ansi import plain_text, strip_ansi
 from stellarstack.core.frames import binary_frame, gap_frame, output_frame, stats_frame, status_frame, text_frame
 from stellarstack.core.streams import LINE_MAX, LineCutter, orphans, readable, unfinished
+from tests.examples import examples
 
 
 class CharacterTests(SynchronousTestCase):
     """K19: where a character ends."""
 
-    @settings(max_examples=400, deadline=None)
+    @examples(100)
     @given(st.binary(max_size=40), st.text(max_size=10))
     def test_unfinished(self, junk: bytes, text: str) -> None:
         """What is cut off is exactly what more bytes could complete; the rest reads the same alone and with it."""
@@ -52,7 +53,7 @@ class LineTests(SynchronousTestCase):
         found = [line for piece in pieces for line in cutter.feed(piece)]
         return found, cutter.part
 
-    @settings(max_examples=200, deadline=None)
+    @examples(50)
     @given(st.lists(st.sampled_from([b"a", b"\n", b"\r", b" ", b"\xc3\xa9", b"x" * 40000, b"\x1b[1m"]), max_size=12),
            st.lists(st.integers(0, 200_000), max_size=5))  # fmt: skip
     def test_any_cuts(self, words: list[bytes], cuts: list[int]) -> None:
@@ -112,6 +113,7 @@ class FrameTests(SynchronousTestCase):
                            (65536, b"\x82\x7f" + (65536).to_bytes(8, "big"))):  # fmt: skip
             self.assertEqual(binary_frame(b"x" * size), head + b"x" * size)
 
+    @examples(35)
     @given(st.text(max_size=200))
     def test_output(self, text: str) -> None:
         """P06: any text is valid JSON and valid UTF-8, and reads the same."""

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from itertools import pairwise
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -15,6 +15,7 @@ from stellarstack.core.line_search import LINE_MOST, LineMatcher
 from stellarstack.core.patterns import BadPattern
 from stellarstack.core.records import PtySize
 from stellarstack.core.terminal_text import TerminalText
+from tests.examples import examples
 
 NASTY = st.sampled_from([
     b"\x1b", b"\x1b[", b"\x1b]0;title", b"\x07", b"\x1b\\", b"\x1bP", b"\xc2\x9b", b"\xc2\x9c", b"\x1b(", b"\x1b(B",
@@ -59,7 +60,7 @@ class TextTests(SynchronousTestCase):
         for piece, expected in rows:
             self.assertEqual(text_of([piece]), expected, piece)
 
-    @settings(max_examples=200, deadline=None)
+    @examples(50)
     @given(STREAMS, CUTS)
     def test_any_chunking(self, whole: bytes, cuts: list[int]) -> None:
         """K19: any cuts give the same text; nothing in it moves a cursor; it is UTF-8."""
@@ -128,7 +129,7 @@ class SearchTests(SynchronousTestCase):
             with self.assertRaises(BadPattern):
                 LineMatcher(wrong, regex=True)
 
-    @settings(max_examples=150, deadline=None)
+    @examples(40)
     @given(STREAMS, st.sampled_from(["a", "plain", "m", "€", "31;1", " "]))
     def test_as_line_by_line(self, whole: bytes, query: str) -> None:
         """All at once finds what each line alone does, at the same place."""
@@ -159,7 +160,7 @@ class CastTests(SynchronousTestCase):
             [3.5, "m", "exited with code 1"],
         ])  # fmt: skip
 
-    @settings(max_examples=100, deadline=None)
+    @examples(30)
     @given(STREAMS, CUTS, st.lists(st.tuples(st.integers(0, 120), st.floats(0, 100)), max_size=8))
     def test_nothing_is_lost(self, whole: bytes, cuts: list[int], times: list[tuple[int, float]]) -> None:
         """Whatever the pieces and the marks, the text is the stream's, and time only goes forward."""

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -31,6 +32,10 @@ _TOO_SLOW = (
 _STOPPING = (
     b'{"type":"stream.ended","error":{"code":"unavailable","message":'
     b'"the daemon stops; the command stands in its journal"}}'
+)
+_UNSURE = (
+    b'{"type":"stream.ended","error":{"code":"unavailable","message":'
+    b'"the daemon stops; send the command again, with its id, when it is back"}}'
 )
 
 
@@ -64,6 +69,8 @@ class CommandDoor:
             await self._intake.receive(raw, Origin.CONTROL)
         except StellarError as error:
             stream.fail(answer_to(error))
+        except CancelledError:
+            stream.break_off()
         except Exception:
             self._log.failure("a command of the control socket could not be taken")
             stream.fail(error_answer(500, "internal", "a fault of the daemon's own; its log tells more"))
@@ -141,6 +148,15 @@ class CommandStream:
             self._tell(kind, body)
         if not held:
             self._lines.finish(_UNANSWERED)
+
+    def break_off(self) -> None:
+        """The daemon stops, and nobody knows whether the command was journaled."""
+        if self._request.channel is None:
+            self.give_up()
+            return
+        self._lines = LineStream(self._request, self._clock, self.give_up)
+        self._lines.open()
+        self._lines.finish(_UNSURE)
 
     def fail(self, answer: Answer) -> None:
         """Nothing was kept: answers with an error."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +14,7 @@ from twisted.web.iweb import IRequest
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET
 
+from stellarstack.core.identifiers import SERVER_ID_BYTES
 from stellarstack.core.messages import Json
 from stellarstack.errors import (
     DockerUnavailable,
@@ -34,7 +34,6 @@ from stellarstack.errors import (
 )
 from stellarstack.tasks import Tasks, within
 
-_SERVER_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 JSON_TYPE = "application/json"
 ANSWER_WITHIN = 30.0  # seconds
 
@@ -182,6 +181,6 @@ class ServersFolder(Folder):
         self._inside = inside
 
     def getChild(self, path: bytes, request: IRequest) -> IResource:
-        if not _SERVER_ID.fullmatch(path):
+        if not SERVER_ID_BYTES.fullmatch(path):
             return super().getChild(path, request)
         return self._inside(path.decode())

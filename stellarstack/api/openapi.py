@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from stellarstack import __version__
 from stellarstack.api.openapi_past import PAST_REFUSALS, SEARCH_PAGE, download_operation, search_operation
+from stellarstack.core.identifiers import SERVER_ID_FORM
 from stellarstack.core.messages import Json
 
 
@@ -116,7 +117,7 @@ _SERVER_ID: Json = {
     "name": "serverId",
     "in": "path",
     "required": True,
-    "schema": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"},
+    "schema": {"type": "string", "pattern": f"^{SERVER_ID_FORM}$"},
 }
 
 _WEB: Json = {

@@ -20,6 +20,7 @@ from stellarstack.api.http_answers import Answer, Ask
 
 FOLDER = Path(__file__).parent / "web"
 _PAGE = "index.html"
+_MODULES = (".js", ".mjs")
 _TYPES = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
@@ -63,7 +64,10 @@ class WebConsole:
     def __init__(self, embedders: Sequence[str] = (), folder: Path = FOLDER) -> None:
         bodies = {path.relative_to(folder).as_posix(): path.read_bytes() for path in _files(folder)}
         self.digest = _digest(bodies)
-        page = bodies.pop(_PAGE).replace(b'"web/', f'"web/{self.digest}/'.encode())
+        # named at once, or a browser finds them one import after the other
+        modules = "".join(f'<link rel="modulepreload" href="web/{name}">' for name in bodies if name.endswith(_MODULES))
+        page = bodies.pop(_PAGE).replace(b"<!-- modules -->", modules.encode())
+        page = page.replace(b'"web/', f'"web/{self.digest}/'.encode())
         policy = content_security_policy(embedders)
         self._page = _web_file(_PAGE, page, {**page_headers(policy), "Cache-Control": _ASK_AGAIN})
         kept = {"Cache-Control": _FOR_EVER, "Cross-Origin-Resource-Policy": "same-origin"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,11 +22,11 @@ from stellarstack.api.websocket_session import SocketSession
 from stellarstack.api.websocket_wire import ConsoleWire, wire_factory
 from stellarstack.config import ConsoleConfig
 from stellarstack.core.console_session import CloseCode
+from stellarstack.core.identifiers import SERVER_ID_BYTES
 from stellarstack.interfaces import EventBus, Intake, ServerDirectory, TokenVerifier
 from stellarstack.tasks import Tasks, sleep
 from stellarstack.viewing import ConsoleFeeds, Seats, TypedLines
 
-_SERVER_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _STOP_STEP, _STOP_STEPS = 0.05, 20  # an ordered stop waits a second for the viewers' answers
 _FORWARDED = ("host", "upgrade", "connection", "sec-websocket-key", "sec-websocket-version", "sec-websocket-protocol")
 
@@ -201,7 +200,7 @@ class _ConsoleResource(Resource):
         return self._endpoint.upgrade(request, None)
 
     def getChild(self, path: bytes, request: IRequest) -> IResource:
-        if request.postpath or not (not path or _SERVER_ID.fullmatch(path)):
+        if request.postpath or not (not path or SERVER_ID_BYTES.fullmatch(path)):
             return _NotHere()  # type: ignore[no-untyped-call]
         found: IResource = _Upgrade(self._endpoint, path.decode() or None)
         return found

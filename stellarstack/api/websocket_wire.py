@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
-from twisted.internet.interfaces import IPushProducer
 from twisted.logger import Logger
-from zope.interface import implementer
 
+from stellarstack.api.websocket_outlet import BufferedOutlet, StraightOutlet, outlet_of
 from stellarstack.sockets import progress
 
 FRAME_MAX = 65536  # bytes of a frame and of a message from a viewer, PROTOCOL 8
@@ -52,9 +51,8 @@ class _QuietLog:
         self._log.failure("{words}", words=text, **fields)
 
 
-@implementer(IPushProducer)
 class ConsoleWire(WebSocketServerProtocol):
-    """One WebSocket. It is its transport's producer: that is how it learns what the transport still holds."""
+    """One WebSocket. Its outlet tells what its transport still holds."""
 
     log = _QuietLog()
 
@@ -63,7 +61,7 @@ class ConsoleWire(WebSocketServerProtocol):
         self._session = session
         self._subprotocol = protocol
         self._lost = False
-        self._full = False
+        self._outlet: StraightOutlet | BufferedOutlet | None = None
         self._turns = 0
 
     # ---------------------------------------------------------------- called by Autobahn and Twisted
@@ -72,7 +70,7 @@ class ConsoleWire(WebSocketServerProtocol):
         return self._subprotocol
 
     def onOpen(self) -> None:
-        self.transport.registerProducer(self, True)
+        self._outlet = outlet_of(self.transport, self._turned)
         self._session.opened(self)
 
     def dataReceived(self, data: bytes) -> None:
@@ -89,39 +87,38 @@ class ConsoleWire(WebSocketServerProtocol):
 
     def dropConnection(self, abort: bool = False) -> None:
         """Never by abort, which could overtake our close frame; who does not let go is dropped by the session."""
+        if self._outlet is not None:
+            self._outlet.release()
         super().dropConnection(abort=False)
+
+    def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
+        """Autobahn's own frames go the way of ours, in order with them."""
+        if self._outlet is None:
+            super().sendData(data, sync, chopsize)
+        else:
+            self._outlet.write(data)
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         if not self._lost:
             self._lost = True
             self._session.lost()
 
-    def pauseProducing(self) -> None:
-        self._turned(full=True)
-
-    def resumeProducing(self) -> None:
-        self._turned(full=False)
-
-    def stopProducing(self) -> None:
-        pass
-
     # ---------------------------------------------------------------- ours
 
-    def _turned(self, *, full: bool) -> None:
+    def _turned(self, full: bool) -> None:
         self._turns += 1
-        self._full = full
         if self.state == self.STATE_OPEN:
             (self._session.wire_full if full else self._session.wire_free)()
 
     @property
     def full(self) -> bool:
         """Whether the transport holds more than it likes to."""
-        return self._full
+        return self._outlet is not None and self._outlet.full
 
     def write_frame(self, frame: bytes) -> None:
         """A whole frame of ours, as it is."""
-        if self.state == self.STATE_OPEN:
-            self.transport.write(frame)
+        if self.state == self.STATE_OPEN and self._outlet is not None:
+            self._outlet.write(frame)
 
     def close_with(self, code: int, reason: str) -> None:
         """Sends the close frame; nothing of ours follows it."""
@@ -143,7 +140,7 @@ class ConsoleWire(WebSocketServerProtocol):
     def progress(self) -> tuple[bool, int]:
         """Whether bytes wait for the viewer's TCP, and a number that changes when it takes some."""
         known = progress(self.transport)
-        return (self._full, self._turns) if known is None else (self._full or known[0], known[1])
+        return (self.full, self._turns) if known is None else (self.full or known[0], known[1])
 
 
 def wire_factory(*, connections: int, reactor: Any) -> WebSocketServerFactory:

@@ -13,7 +13,8 @@ from pathlib import Path
 from twisted.internet.interfaces import IReactorThreads
 from twisted.internet.threads import deferToThreadPool
 
-from stellarstack.config import Secret
+from stellarstack.atomic import make_once
+from stellarstack.config import AuthConfig, Secret
 from stellarstack.errors import ConfigError
 
 _MIN_BYTES = 32
@@ -35,6 +36,13 @@ def read_or_make_secret(path: Path) -> Secret:
             return _read(path)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or error}") from error
+
+
+def own_secret(auth: AuthConfig, path: Path) -> Secret | None:
+    """The node's own secret, where daemon.toml names no key to judge console tokens by. It blocks. ConfigError."""
+    if auth.jwt_secret is not None or auth.jwt_algorithm != "HS256":
+        return None
+    return read_or_make_secret(path)
 
 
 def _read(path: Path) -> Secret:
@@ -61,29 +69,4 @@ def read_private(path: Path, most: int) -> bytes:
 def make_private(path: Path, text: str) -> None:
     """A file of mode 0600: whole or not at all, and never over one that somebody else has just made."""
     path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(descriptor)
-        _link(fresh, path)
-    finally:
-        fresh.unlink()
-    _sync_folder(path.parent)
-
-
-def _link(fresh: Path, path: Path) -> None:
-    try:
-        os.link(fresh, path)
-    except FileExistsError:
-        return
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    make_once(path, text.encode())

@@ -9,7 +9,8 @@ from twisted.internet.interfaces import IReactorTime
 
 from stellarstack.console.download import CastDownload, TextDownload, Walk
 from stellarstack.console.notes import Notes
-from stellarstack.console.scrollback import InThread, Scrollback
+from stellarstack.console.scrollback import Scrollback
+from stellarstack.console.threads import InThread
 from stellarstack.console.times import Mark
 from stellarstack.core.line_search import FoundLine, LineMatcher
 from stellarstack.core.streams import orphans

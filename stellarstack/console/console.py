@@ -17,8 +17,9 @@ from stellarstack.console.fanout import FanOut, FanOutViewer
 from stellarstack.console.notes import Notes, Run, notes_from
 from stellarstack.console.readers import LineReaders
 from stellarstack.console.rejoin import Rejoin
-from stellarstack.console.scrollback import InThread, Scrollback
+from stellarstack.console.scrollback import Scrollback
 from stellarstack.console.segments import Segments
+from stellarstack.console.threads import InThread
 from stellarstack.core.frames import Encoding, stats_frame, status_frame, status_line
 from stellarstack.core.log_join import Kept
 from stellarstack.core.messages import Json
@@ -47,6 +48,7 @@ class Surroundings:
     tasks: Tasks
     now: Callable[[], float]
     in_thread: InThread
+    packing: DeferredLock  # held by the one that compresses a segment
 
 
 class _Sink:
@@ -76,7 +78,7 @@ class Console:
         self._noting = DeferredLock()
         self._scrollback = Scrollback(
             server_id=server_id, segments=self._segments, clock=around.clock, tasks=around.tasks,
-            in_thread=around.in_thread, now=around.now,
+            in_thread=around.in_thread, now=around.now, packing=around.packing,
         )  # fmt: skip
         self._readers = LineReaders(
             server_id=server_id, node_id=around.node_id, bus=around.bus, publish=around.config.publish_logs,

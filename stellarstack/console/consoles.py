@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.threads import deferToThreadPool
 
 from stellarstack.config import ConsoleConfig
 from stellarstack.console.archive import Archive
 from stellarstack.console.console import Console, Surroundings
-from stellarstack.console.scrollback import InThread
+from stellarstack.console.threads import InThread
+from stellarstack.core.identifiers import SERVER_ID
 from stellarstack.core.records import ServerStatus
 from stellarstack.errors import InvalidPayload
 from stellarstack.interfaces import Engine, EventBus
 from stellarstack.tasks import Tasks
-
-_SERVER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
 
 
 class Consoles:
@@ -35,14 +33,14 @@ class Consoles:
     ) -> None:  # fmt: skip
         self._around = Surroundings(
             engine=engine, directory=directory, config=config, bus=bus, node_id=node_id, clock=reactor, tasks=tasks,
-            now=now, in_thread=in_thread or _pool_of(reactor),
+            now=now, in_thread=in_thread or _pool_of(reactor), packing=DeferredLock(),
         )  # fmt: skip
         self._consoles: dict[str, Console] = {}
         self._opening: dict[str, list[Deferred[None]]] = {}
 
     async def open(self, server_id: str, status: ServerStatus) -> Console:
         """See interfaces.Consoles.open. InvalidPayload: no server can have this id."""
-        if not _SERVER_ID.fullmatch(server_id):
+        if not SERVER_ID.fullmatch(server_id):
             raise InvalidPayload(f"{server_id[:64]!r} is no server id")
         while server_id in self._opening:
             waiting: Deferred[None] = Deferred()
@@ -75,7 +73,7 @@ class Consoles:
 
     async def discard(self, server_id: str) -> None:
         """See interfaces.Consoles.discard. One that was never opened here is removed too."""
-        if not _SERVER_ID.fullmatch(server_id):
+        if not SERVER_ID.fullmatch(server_id):
             return
         console = await self.open(server_id, ServerStatus.STOPPED)
         self._consoles.pop(server_id, None)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from stellarstack.console.notes import Notes, Sized
-from stellarstack.console.scrollback import InThread, Scrollback
+from stellarstack.console.scrollback import Scrollback
+from stellarstack.console.threads import InThread
 from stellarstack.core.asciicast import CastWriter
 from stellarstack.core.terminal_text import TerminalText
 from stellarstack.viewing import RunEvent

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from stellarstack.console.scrollback import InThread
+from stellarstack.console.threads import InThread
 from stellarstack.core.log_join import Joined, Kept, Unproved, join
 from stellarstack.errors import StellarError
 from stellarstack.interfaces import Engine

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Protocol
+from collections.abc import Callable
 
+from twisted.internet.defer import DeferredLock
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from stellarstack.console.packing import Packing
 from stellarstack.console.segments import Segments
+from stellarstack.console.threads import InThread
 from stellarstack.console.times import Mark, MarkTaker, covering
 from stellarstack.tasks import Tasks, sleep
 
@@ -19,12 +21,6 @@ _BACKLOG, _BACKLOG_FAILING = 8 << 20, 1 << 20  # unsaved bytes at most; above, t
 _RETRY_FIRST, _RETRY_MOST = 1.0, 30.0
 
 
-class InThread(Protocol):
-    """Runs blocking work away from the reactor."""
-
-    def __call__(self, work: Callable[..., object], *args: object) -> Awaitable[object]: ...
-
-
 class Scrollback:
     """Bytes [first, end). `append` never blocks; a thread writes them in batches."""
 
@@ -32,7 +28,7 @@ class Scrollback:
 
     def __init__(
         self, *, server_id: str, segments: Segments, clock: IReactorTime, tasks: Tasks, in_thread: InThread,
-        now: Callable[[], float],
+        now: Callable[[], float], packing: DeferredLock,
     ) -> None:  # fmt: skip
         self._server_id = server_id
         self._segments = segments
@@ -41,6 +37,9 @@ class Scrollback:
         self._in_thread = in_thread
         self._now = now
         self._times = MarkTaker()
+        self._packing = Packing(
+            server_id=server_id, segments=segments, clock=clock, tasks=tasks, in_thread=in_thread, turn=packing
+        )  # fmt: skip
         self._recent = bytearray()
         self._recent_start = 0
         self._saved = 0  # up to here it is on disk
@@ -72,6 +71,7 @@ class Scrollback:
         self._recent_start = self.end - len(recent)
         self._recent = bytearray(recent)
         self._first = start if self._segments.end == self.end and self._segments.end > start else self.end
+        self._packing.look()
 
     async def _read(self, start: int, limit: int) -> tuple[int, bytes]:
         found = await self._in_thread(self._segments.read, start, limit)
@@ -131,6 +131,7 @@ class Scrollback:
                 self._times.forget(self._saved)
             if self._segments.end >= self._first:
                 self._first = max(self._first, self._segments.first)
+            self._packing.look()
         finally:
             self._writing = False
         unsaved = self.end - self._saved
@@ -212,6 +213,7 @@ class Scrollback:
     def close(self) -> None:
         """No more writes by itself."""
         self._closed = True
+        self._packing.close()
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._timer = None

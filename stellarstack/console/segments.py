@@ -1,6 +1,8 @@
 """The scrollback of one server on disk: a folder of segments, each named by the offset of its first byte.
 
-Everything here blocks and is called in threads. What is damaged is left out, never a reason not to start.
+`.log` is a segment as it came, `.logz` one that is closed and old (console/packed.py), `.times` tell when its bytes
+came (console/times.py). Everything here blocks and is called in threads. What is damaged is left out, never a reason
+not to start.
 """
 
 from __future__ import annotations
@@ -13,26 +15,36 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 
+from stellarstack.console.packed import pack, packed_size, read_packed
 from stellarstack.console.times import Mark, append_marks, covering, read_marks
 from stellarstack.core.messages import Json
 from stellarstack.core.streams import orphans
 
-SEGMENTS = 8  # so many make up the whole; the oldest goes when a new one would be too much
-_NAME = re.compile(r"\d{20}\.log", re.ASCII)
-_BESIDE = re.compile(r"\d{20}\.times(\.new)?", re.ASCII)
+SEGMENTS = 8  # so many make up the whole, or more where they would be larger than this:
+_SEGMENT_MOST = 8 << 20
+_PLAIN = re.compile(r"\d{20}\.log", re.ASCII)
+_PACKED = re.compile(r"\d{20}\.logz", re.ASCII)
+_TIMES = re.compile(r"\d{20}\.times", re.ASCII)
+_UNFINISHED = re.compile(r"(\d{20}\.(logz|times)|console\.json)\.new", re.ASCII)
 _LOOK_AHEAD = 4096  # how much longer a segment may grow so that the next begins with a line
 _NOTES = "console.json"
 
 
 class Segments:
-    """Bytes [first, end) of a console on disk, about `limit` of the newest. Safe to use from several threads."""
+    """Bytes [first, end) of a console on disk, about `limit` of the newest. Safe to use from several threads.
+
+    `limit` counts bytes of the terminal: those that are packed take less of the disk.
+    """
 
     def __init__(self, directory: Path, limit: int) -> None:
         self._directory = directory
         self._limit = limit
-        self._size = max(1, limit // SEGMENTS)
+        self._size = max(1, min(limit // SEGMENTS, _SEGMENT_MOST))
         self._lock = Lock()
+        self._packing = Lock()  # held while a segment is packed, so that the folder is not removed under it
         self._sizes: dict[int, int] = {}  # first byte -> bytes, oldest first, without holes
+        self._packed: set[int] = set()
+        self._plain: set[int] = set()  # those of which it is known that they are not worth it
 
     @property
     def first(self) -> int:
@@ -40,29 +52,50 @@ class Segments:
 
     @property
     def end(self) -> int:
-        return max((start + size for start, size in self._sizes.items()), default=0)
+        newest = next(reversed(self._sizes.items()), None)
+        return sum(newest) if newest is not None else 0
+
+    @property
+    def closed_end(self) -> int:
+        """Where the newest segment begins, if there is one before it that could be packed; else 0."""
+        if len(self._sizes) - 1 <= len(self._packed) + len(self._plain):
+            return 0
+        return next(reversed(self._sizes), 0)
+
+    # ---------------------------------------------------------------- what an earlier daemon left
 
     def load(self, floor: int) -> None:
         """Finds what an earlier daemon kept. Offsets below `floor` were given out: they are not used again."""
         self._directory.mkdir(mode=0o750, parents=True, exist_ok=True)
-        found = {int(entry.name[:20]): entry.stat().st_size for entry in self._entries()}
-        newest = max((start + size for start, size in found.items()), default=0)
-        kept: list[int] = []
-        begins = newest if newest >= floor else -1
-        for start in sorted(found, reverse=True):
-            if start + found[start] == begins:
-                kept.append(start)
-                begins = start
-            else:
-                self._path(start).unlink(missing_ok=True)
-        self._sizes = {start: found[start] for start in reversed(kept)}
-        for entry in self._entries(_BESIDE):
-            if int(entry.name[:20]) not in self._sizes or entry.name.endswith(".new"):
-                Path(entry.path).unlink(missing_ok=True)
+        for name in self._names(_UNFINISHED):
+            (self._directory / name).unlink(missing_ok=True)
+        found = self._found()
+        self._sizes = _chain(found, floor, self._limit)
+        self._packed &= set(self._sizes)
+        for name in [*self._names(_PLAIN), *self._names(_PACKED), *self._names(_TIMES)]:
+            start = int(name[:20])
+            if start not in self._sizes or name.endswith(".log" if start in self._packed else ".logz"):
+                (self._directory / name).unlink(missing_ok=True)
 
-    def _entries(self, name: re.Pattern[str] = _NAME) -> list[os.DirEntry[str]]:
+    def _found(self) -> dict[int, int | None]:
+        """First byte -> bytes; None: it is packed, and damaged so that nobody knows."""
+        found: dict[int, int | None] = {
+            int(name[:20]): (self._directory / name).stat().st_size for name in self._names(_PLAIN)
+        }
+        for name in self._names(_PACKED):
+            start, size = int(name[:20]), packed_size(self._directory / name)
+            if start not in found or found[start] == size:  # packed as a whole, but the daemon died before it was told
+                found[start] = size
+                self._packed.add(start)
+        return found
+
+    def _names(self, form: re.Pattern[str]) -> list[str]:
         with os.scandir(self._directory) as entries:
-            return [entry for entry in entries if name.fullmatch(entry.name) and entry.is_file(follow_symlinks=False)]
+            return [
+                entry.name for entry in entries if form.fullmatch(entry.name) and entry.is_file(follow_symlinks=False)
+            ]
+
+    # ---------------------------------------------------------------- writing
 
     def write(self, offset: int, data: bytes, marks: Sequence[Mark] = ()) -> None:
         """Appends `data` at `offset`. What lies before a hole is given up. OSError: nothing of it may be kept.
@@ -87,7 +120,7 @@ class Segments:
 
     def _open_segment(self, offset: int) -> int:
         newest = next(reversed(self._sizes), None)
-        if newest is None or self._sizes[newest] >= self._size:
+        if newest is None or self._sizes[newest] >= self._size or newest in self._packed:
             self._sizes[offset] = 0
             return offset
         return newest
@@ -120,6 +153,68 @@ class Segments:
             self._path(start).unlink(missing_ok=True)
             self._beside(start).unlink(missing_ok=True)
             del self._sizes[start]
+            self._packed.discard(start)
+            self._plain.discard(start)
+
+    def pack_oldest(self, old_end: int) -> bool:
+        """Packs the oldest closed segment that ends at or before `old_end`. False: there is none (any more)."""
+        with self._packing:
+            with self._lock:
+                closed = [start for start in self._sizes if start not in self._packed and start not in self._plain][:-1]
+                if not closed or closed[0] + self._sizes[closed[0]] > old_end:
+                    return False
+                start, size = closed[0], self._sizes[closed[0]]
+            target = self._path(start, packed=True)
+            fresh = target.with_name(target.name + ".new")
+            good = pack(self._path(start), fresh, size)
+            with self._lock:
+                self._take_packed(start, fresh, target, good=good)
+            return True
+
+    def _take_packed(self, start: int, fresh: Path, target: Path, *, good: bool) -> None:
+        if start not in self._sizes:  # dropped meanwhile
+            fresh.unlink(missing_ok=True)
+        elif not good:
+            self._plain.add(start)
+        else:
+            plain = self._path(start)
+            fresh.replace(target)
+            _sync(self._directory)
+            self._packed.add(start)
+            plain.unlink(missing_ok=True)
+
+    # ---------------------------------------------------------------- reading
+
+    def read(self, start: int, limit: int) -> tuple[int, bytes]:
+        """Bytes from `start` on, at most `limit`, and where they begin: later where those at `start` are not kept, or
+        lost. They end before the next that are lost."""
+        with self._lock:
+            at = max(start, self.first)
+            parts: list[bytes] = []
+            for begin, size in self._sizes.items():
+                while at < begin + size and limit > 0:
+                    found, part = self._part(begin, at - begin, min(limit, begin + size - at))
+                    if parts and (not part or begin + found > at):
+                        return at - sum(map(len, parts)), b"".join(parts)
+                    if not part:
+                        at = begin + size
+                        break
+                    parts.append(part)
+                    at = begin + found + len(part)
+                    limit -= len(part)
+            data = b"".join(parts)
+            return at - len(data), data
+
+    def _part(self, begin: int, at: int, length: int) -> tuple[int, bytes]:
+        """Where in the segment the bytes begin that can be read, and some of them; none: the rest of it is lost."""
+        if begin in self._packed:
+            return read_packed(self._path(begin), at, length)
+        try:
+            with self._path(begin).open("rb") as file:
+                file.seek(at)
+                return at, file.read(length)
+        except OSError:
+            return at, b""
 
     def times(self, start: int, end: int) -> list[Mark]:
         """When the bytes [start, end) came: the last mark at or before `start`, and all that follow."""
@@ -130,39 +225,15 @@ class Segments:
                     found += covering(read_marks(self._beside(begin), begin), start, end)
             return found
 
-    def read(self, start: int, limit: int) -> tuple[int, bytes]:
-        """Bytes from `start` on, at most `limit`, and where they begin: later where `start` is not kept any more."""
-        with self._lock:
-            start = max(start, self.first)
-            parts: list[bytes] = []
-            for begin, size in self._sizes.items():
-                if begin + size > start and limit > 0:
-                    part = self._part(begin, start - begin, min(limit, begin + size - start))
-                    if not part:
-                        break
-                    parts.append(part)
-                    start += len(part)
-                    limit -= len(part)
-            data = b"".join(parts)
-            return start - len(data), data
-
-    def _part(self, begin: int, at: int, length: int) -> bytes:
-        try:
-            with self._path(begin).open("rb") as file:
-                file.seek(at)
-                return file.read(length)
-        except OSError:
-            return b""
-
-    def _path(self, start: int) -> Path:
-        return self._directory / f"{start:020d}.log"
+    def _path(self, start: int, *, packed: bool = False) -> Path:
+        return self._directory / f"{start:020d}.log{'z' if packed or start in self._packed else ''}"
 
     def _beside(self, start: int) -> Path:
         return self._directory / f"{start:020d}.times"
 
     def remove(self) -> None:
         """The server is gone."""
-        with self._lock:
+        with self._packing, self._lock:
             self._sizes.clear()
             shutil.rmtree(self._directory, ignore_errors=True)
 
@@ -177,8 +248,38 @@ class Segments:
         return found if isinstance(found, dict) else {}
 
     def note(self, notes: Mapping[str, Json]) -> None:
-        """Replaces the notes as a whole."""
+        """Replaces the notes as a whole (K15)."""
         self._directory.mkdir(mode=0o750, parents=True, exist_ok=True)
         fresh = self._directory / (_NOTES + ".new")
-        fresh.write_text(json.dumps(notes, separators=(",", ":")))
+        with fresh.open("w") as file:
+            json.dump(notes, file, separators=(",", ":"))
+            file.flush()
+            os.fsync(file.fileno())
         fresh.replace(self._directory / _NOTES)
+        _sync(self._directory)
+
+
+def _chain(found: Mapping[int, int | None], floor: int, limit: int) -> dict[int, int]:
+    """The segments that follow one another up to the newest, oldest first; one that lost its end counts as whole."""
+    newest = max((start + size for start, size in found.items() if size is not None), default=0)
+    kept: dict[int, int] = {}
+    upper = newest if newest >= floor else -1
+    for start in sorted(found, reverse=True):
+        size = found[start]
+        whole = size is not None and start + size == upper
+        shortened = bool(kept) and 0 < upper - start <= limit and (size is None or start + size < upper)
+        if not whole and not shortened:
+            if kept:
+                break
+            continue
+        kept[start] = upper - start
+        upper = start
+    return dict(sorted(kept.items()))
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -14,6 +14,7 @@ from itertools import chain
 from json import JSONDecoder
 from typing import Any, NoReturn
 
+from stellarstack.core.identifiers import SERVER_ID
 from stellarstack.core.messages import Command, Json, Origin
 from stellarstack.errors import InvalidCommand, InvalidPayload, StellarError, Unauthorized
 
@@ -26,7 +27,6 @@ MAX_TYPE = 64
 MILLISECONDS_ABOVE = 1e11
 
 _ENVELOPE_KEYS = frozenset({"id", "type", "payload", "timestamp", "expiresAt", "nodeId"})
-_SERVER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _OPENING = re.compile(rb"[ \t\r\n]*\{")
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*+"?', re.DOTALL)  # an unfinished one matches too, or this were quadratic
 _SURROGATE = re.compile(r"\\u[dD][89abcdefABCDEF]")
@@ -73,7 +73,7 @@ def server_id_of(payload: Mapping[str, Json]) -> str | None:
 
 
 def is_server_id(text: str) -> bool:
-    return _SERVER_ID.fullmatch(text) is not None
+    return SERVER_ID.fullmatch(text) is not None
 
 
 def decode(

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from stellarstack.core.identifiers import SERVER_ID, SERVER_ID_FORM
 from stellarstack.core.messages import Command, Json
 from stellarstack.errors import InvalidPayload, UnknownCommand
 
-SERVER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 LINE_LIMIT = 4000  # bytes of one console line
 STOP_TIMEOUT_LIMIT = 3600.0  # seconds
 
@@ -142,7 +141,7 @@ class _Payload:
     def server_id(self) -> str:
         value = self.content.get("serverId")
         if not isinstance(value, str) or not SERVER_ID.fullmatch(value):
-            raise self.refuse("serverId", "a server id ([A-Za-z0-9][A-Za-z0-9_.-]{0,63})")
+            raise self.refuse("serverId", f"a server id ({SERVER_ID_FORM})")
         return value
 
     def flag(self, key: str, default: bool) -> bool:

@@ -10,6 +10,7 @@ from typing import cast
 from stellarstack.core import plain
 from stellarstack.core.blueprint import Blueprint, Limits
 from stellarstack.core.environment import environment_of, native_environment_names
+from stellarstack.core.identifiers import SERVER_ID
 from stellarstack.core.images import parse_image
 from stellarstack.core.messages import Json
 from stellarstack.core.placeholders import Values, expand, expand_shell, native_value, unknown_names
@@ -17,7 +18,6 @@ from stellarstack.core.ports import PortMapping, address_inside, port_inside, po
 from stellarstack.core.reading import Fields
 from stellarstack.errors import BlueprintInvalid, InvalidPayload
 
-SERVER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 NETWORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", re.ASCII)
 DEFAULT_LIMITS = Limits(memory_mb=1024, swap_mb=0, cpu=1.0, disk_mb=10240, pids=512)
 MEMORY_LEAST_MB = 16

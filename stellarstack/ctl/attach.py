@@ -67,6 +67,9 @@ def open_logs(options: argparse.Namespace, config: Config, control: ControlSocke
         lines.end()
     except BrokenPipeError:
         lines.give_up()
+    except KeyboardInterrupt:  # the way to leave what follows
+        if not options.follow:
+            raise
     return 0
 
 

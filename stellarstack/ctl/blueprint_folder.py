@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from stellarstack.atomic import write_atomically
 from stellarstack.core.blueprint import BLUEPRINT_ID, Blueprint, parse_blueprint
 from stellarstack.core.documents import load_text
 from stellarstack.errors import StellarError
@@ -153,26 +152,10 @@ class BlueprintFolder:
 
     def _write(self, target: Path, content: bytes) -> None:
         """At once: the daemon reads the old file or the new one, and a full disk leaves the old one."""
-        temporary = self._folder / f".{secrets.token_hex(8)}.tmp"
         try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, FILE_MODE)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(descriptor)
-            temporary.rename(target)
-            self._sync()
+            write_atomically(target, content, FILE_MODE)
         except OSError as error:
-            with suppress(OSError):
-                temporary.unlink()
             raise BlueprintRefused(f"{target}: cannot be written: {error.strerror or error}") from None
-
-    def _sync(self) -> None:
-        descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def changes_between(old: Blueprint, new: Blueprint) -> tuple[str, ...]:

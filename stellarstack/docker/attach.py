@@ -1,7 +1,8 @@
 """A container's terminal over a connection of its own: the 101 answer that Twisted's HTTP client would drop.
 
 Reading is paced (DESIGN, fact 20): after a piece of 2 KB or more the transport rests for a millisecond, so that a
-flood comes in few large pieces instead of many small ones. A key's echo is small and is never delayed.
+flood comes in few large pieces instead of many small ones; while a flood goes on and its pieces are still small the
+rests grow, to 6 ms at most. A key's echo is small and is never delayed.
 """
 
 # mypy: allow-untyped-calls
@@ -17,7 +18,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
 from twisted.internet.error import ConnectError
-from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime, IWriteDescriptor
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -34,7 +35,8 @@ from stellarstack.tasks import within
 
 READ_MAX = 256 << 10
 PACED_FROM = 2048
-PACE = 0.001
+PACE, PACE_MOST = 0.001, 0.006
+FEW, MANY = 64 << 10, 128 << 10  # bytes a piece between which a flood's rests stay as they are
 UNWRITTEN_MAX = 1 << 20
 CLOSE_GRACE = 1.0
 
@@ -102,6 +104,8 @@ class AttachProtocol(Protocol):
         self._open = False
         self._ended = False
         self._resting: IDelayedCall | None = None
+        self._pace = PACE
+        self._rested_at = float("-inf")
         self._closing: IDelayedCall | None = None
         self.agreed: Deferred[None] = Deferred(lambda _: self._abort())
 
@@ -135,8 +139,7 @@ class AttachProtocol(Protocol):
             self._read_head(data)
             return
         if len(data) >= PACED_FROM and self._resting is None and self._closing is None:
-            self._pipe.pauseProducing()
-            self._resting = self._clock.callLater(PACE, self._read_on)
+            self._rest(len(data))
         self._deliver(data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -179,8 +182,19 @@ class AttachProtocol(Protocol):
         if self._closing is None:
             self._joined.sink.output_received(data)
 
+    def _rest(self, size: int) -> None:
+        if self._clock.seconds() - self._rested_at > PACE:
+            self._pace = PACE  # nothing had waited: this is no flood yet
+        elif size < FEW:
+            self._pace = min(self._pace * 1.5, PACE_MOST)
+        elif size > MANY:
+            self._pace = max(self._pace / 1.5, PACE)
+        self._pipe.pauseProducing()
+        self._resting = self._clock.callLater(self._pace, self._read_on)
+
     def _read_on(self) -> None:
         self._resting = None
+        self._rested_at = self._clock.seconds()
         self._pipe.resumeProducing()
 
     def _abort(self) -> None:
@@ -198,6 +212,7 @@ class Keys:
         self._size = 0
         self._full = False
         self._dropped = False
+        self._at_once = IWriteDescriptor.providedBy(pipe)
 
     def begin(self) -> None:
         self._pipe.registerProducer(self, True)
@@ -211,6 +226,8 @@ class Keys:
         """Answers whether this is the first write of this attach that had to be dropped."""
         if not self._full:
             self._pipe.write(data)
+            if self._at_once and not self._full:
+                self._pipe.doWrite()  # not a turn of the reactor later; an error is found by the reactor, too
             return False
         if self._size + len(data) > UNWRITTEN_MAX:
             first, self._dropped = not self._dropped, True

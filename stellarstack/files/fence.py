@@ -46,6 +46,12 @@ class Quota(Protocol):
     def put_into(self, descriptor: int, project: int, *, folder: bool) -> None: ...
 
 
+class Walks(Protocol):
+    """Runs a walk over a tree in one of few threads: it may take minutes."""
+
+    def __call__(self, work: Callable[[], bool], /) -> Deferred[bool]: ...
+
+
 @dataclass(slots=True, eq=False)
 class _Plot:
     """A server's share. `limit` in bytes, 0: none. `project`: that which the kernel holds, None where it does not."""
@@ -63,6 +69,7 @@ class DiskFence:
     `over(server_id, used, limit)`, in bytes, is told when a measurement finds a server above its limit, and again every
     five minutes for as long as it stays there. Where the kernel holds the limit that happens only to one who slipped
     out of his project.
+    `walks`: threads for labelling whole trees; without it the reactor's own.
     Meets metrics.disk's Warden: whoever measures asks `count` first, and tells `measured` what came of it.
     """
 
@@ -71,6 +78,7 @@ class DiskFence:
     def __init__(
         self, *, servers: Path, store: Values, reactor: Any, clock: IReactorTime,
         over: Callable[[str, int, int], None], quota: Callable[[Path], Quota] | None = None,
+        walks: Walks | None = None,
     ) -> None:  # fmt: skip
         self._servers = servers
         self._projects = Projects(store)
@@ -83,6 +91,7 @@ class DiskFence:
         self._plots: dict[str, _Plot] = {}
         self._choosing = DeferredLock()
         self._labelling: set[Event] = set()
+        self._walks: Walks = walks or self._defer
 
     # ------------------------------------------------------------------ its life
 
@@ -199,7 +208,8 @@ class DiskFence:
         ended = Event()
         self._labelling.add(ended)
         try:
-            return await self._in_thread(lambda: label_tree(root, number, quota, ended), LABEL_TIMEOUT)
+            walk = self._walks(lambda: label_tree(root, number, quota, ended))
+            return await within(self._clock, LABEL_TIMEOUT, "labelling a server's files", walk)
         finally:
             self._labelling.discard(ended)
             ended.set()  # where the wait broke off, the thread ends too
@@ -248,8 +258,10 @@ class DiskFence:
                 self._log.failure("{server} is over its disk limit, and nothing came of it", server=server_id)
 
     async def _in_thread(self, work: Callable[[], T], patience: float = CALL_TIMEOUT) -> T:
-        done: Deferred[T] = deferToThreadPool(self._reactor, self._reactor.getThreadPool(), work)
-        return await within(self._clock, patience, "work on the servers' file system", done)
+        return await within(self._clock, patience, "work on the servers' file system", self._defer(work))
+
+    def _defer(self, work: Callable[[], T]) -> Deferred[T]:
+        return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), work)
 
 
 def _kernel_quota(path: Path) -> Quota:

@@ -15,9 +15,9 @@ from stellarstack.core.requests import CreateServer, DeleteServer, ReinstallServ
 from stellarstack.core.spec import ServerSpec, parse_server_config, resolve
 from stellarstack.errors import Cancelled, InvalidState, StellarError, TimedOut
 from stellarstack.servers.blueprints import BlueprintShelf
-from stellarstack.servers.folders import remove_tree
+from stellarstack.servers.folders import keep_newest, remove_own
 from stellarstack.servers.household import Household
-from stellarstack.servers.install import Installation, install_folder, install_name
+from stellarstack.servers.install import FAILED_LOGS, Installation, install_folder, install_name
 from stellarstack.servers.lane import Step
 from stellarstack.servers.placement import ensure_image
 from stellarstack.servers.ports import try_ports
@@ -73,7 +73,7 @@ class Arrivals:
             if server.status.has_process:
                 await self._end(server)
             await self._erase(server, files=request.delete_files)
-        await self._around.in_thread(remove_tree, install_folder(self._around, server.id))
+        await self._around.in_thread(remove_own, install_folder(self._around, server.id))
         return {}
 
     async def _end(self, server: Server) -> None:
@@ -105,6 +105,9 @@ class Arrivals:
             return
         try:
             await self._erase(server, files=server.record.own_root)
+            here = {one.id for one in self._household.all()}
+            logs = install_folder(self._around, server_id).parent
+            await self._around.in_thread(keep_newest, logs, here | self._household.coming(), FAILED_LOGS)
         except (StellarError, CancelledError) as error:
             self._log.warn("{server} could not be taken away: {reason}", server=server.id, reason=str(error))
             if not server.told:
@@ -150,7 +153,7 @@ class Arrivals:
             server.moved(server.lifecycle.install_began())
         try:
             with server.at_work("install"):
-                await ensure_image(server.spec.image, server)
+                await ensure_image(server.spec.image, server, anew=True)
                 await self._around.bridges.ensure(server)
                 installation = Installation(server, skip)
                 await installation.prepare()
@@ -180,7 +183,7 @@ class Arrivals:
         await self._remove(install_name(server))
         await around.bridges.leave(server)
         if files:
-            await around.in_thread(remove_tree, server.root)
+            await around.trees.remove(server.root)
         await around.fence.forget(server.id, server.root)
         await steady(around.clock, "a farewell", self._forget(server))
 

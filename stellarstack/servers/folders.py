@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
+import shutil
+from collections.abc import Container
 from pathlib import Path
 
 from stellarstack.errors import StellarError
 from stellarstack.servers.rooted import enter, folder_below
-
-TREE_TIMEOUT = 1800.0  # seconds for a walk over all of a server's files
 
 
 def prepare_root(root: Path, uid: int, gid: int, subfolders: tuple[str, ...] = ()) -> None:
@@ -31,21 +30,25 @@ def prepare_root(root: Path, uid: int, gid: int, subfolders: tuple[str, ...] = (
         raise StellarError(f"cannot make the server's folder {root}: {error.strerror}") from None
 
 
-def hand_over(root: Path, uid: int, gid: int) -> None:
-    """Gives the whole tree to the server's user, after an installer that had to be root. No link is followed (W10)."""
-    _coreutils("chown", "-R", "-h", "-P", f"{uid}:{gid}", "--", str(root))
+def remove_own(folder: Path) -> None:
+    """Removes a small folder of the daemon's own, out of every tenant's reach, and all in it."""
+    try:
+        shutil.rmtree(folder)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StellarError(f"cannot remove {folder}: {error.strerror}") from None
 
 
-def remove_tree(root: Path) -> None:
-    """Removes a server's folder and all in it; links are removed, never followed (W05)."""
-    _coreutils("rm", "-rf", "--one-file-system", "--", str(root))
-
-
-def _coreutils(*words: str) -> None:
-    """They walk trees of any depth, each folder opened from its parent; Python's own walks end at a thousand levels."""
-    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=TREE_TIMEOUT)  # noqa: S603
-    if done.returncode != 0:
-        raise StellarError(f"{words[0]} {words[-1]}: {done.stderr.strip()[:300] or done.returncode}")
+def keep_newest(parent: Path, except_for: Container[str], most: int) -> None:
+    """Removes the oldest of the daemon's own folders in `parent`, so that `most` stay beside those named."""
+    try:
+        others = [path for path in parent.iterdir() if path.name not in except_for]
+        others.sort(key=lambda path: path.stat(follow_symlinks=False).st_mtime, reverse=True)
+    except OSError as error:
+        raise StellarError(f"cannot look into {parent}: {error.strerror}") from None
+    for path in others[most:]:
+        remove_own(path)
 
 
 def write_private(path: Path, text: str, mode: int = 0o600) -> None:

@@ -98,6 +98,10 @@ class Household:
         if self._draining():
             raise Draining("this node is draining and starts nothing new")
 
+    def coming(self) -> set[str]:
+        """Ids of those that are not here yet."""
+        return set(self._coming)
+
     @contextmanager
     def room_for(self, spec: ServerSpec) -> Iterator[None]:
         """Holds id and ports while a server comes, so that no other takes them meanwhile. ServerExists, PortInUse."""

@@ -13,12 +13,13 @@ from twisted.logger import Logger
 from stellarstack.core.container_spec import install_body
 from stellarstack.core.events import install_output
 from stellarstack.errors import ContainerGone, DockerUnavailable, InstallFailed, StellarError, TimedOut
-from stellarstack.servers.folders import hand_over, prepare_root, remove_tree, write_private
+from stellarstack.servers.folders import prepare_root, remove_own, write_private
 from stellarstack.servers.placement import ensure_image, placement_of
 from stellarstack.servers.server import Server
 from stellarstack.servers.surroundings import Surroundings
 from stellarstack.tasks import sleep, within
 
+FAILED_LOGS = 20  # logs of creates that failed, whose servers are not here: so many are kept
 LOG_HALF = 2 * 2**20  # characters of an install's begin, and of its end, that are kept in its log file
 SHOWN_PER_SECOND = 256 * 2**10  # characters that are sent as events; a script that floods is shown in part
 TAIL = 500  # characters of output that a failure's message tells
@@ -100,7 +101,7 @@ class Installation:
     async def prepare(self) -> None:
         """Has what the script needs, before anything of the server is touched. ImageNotFound, ImagePullFailed."""
         if self._plan is not None:
-            await ensure_image(self._server.spec.install_image, self._server)
+            await ensure_image(self._server.spec.install_image, self._server, anew=True)
 
     async def run(self, renew: bool = False) -> None:
         """Makes the server's folder (`renew`: anew and empty) and runs the script in it.
@@ -109,7 +110,7 @@ class Installation:
         """
         around, install = self._server.around, self._plan
         if renew:
-            await around.in_thread(remove_tree, self._server.root)
+            await around.trees.remove(self._server.root)
         user = self._server.user
         await around.in_thread(prepare_root, self._server.root, *user, self._server.spec.subfolders)
         await around.fence.limit(self._server.id, self._server.root, self._server.spec.disk_mb * 2**20)
@@ -123,7 +124,7 @@ class Installation:
         finally:
             await self._clean()
             if install.root:
-                await around.in_thread(hand_over, self._server.root, *user)
+                await around.trees.hand_over(self._server.root, *user)
         if code != 0:
             last = " ".join(self._output.text()[-TAIL:].split())
             raise InstallFailed(f"the install script of server {self._server.id} ended with status {code}: {last}")
@@ -166,8 +167,11 @@ class Installation:
             await around.hands.remove(self._name)
         except (StellarError, CancelledError) as error:
             self._log.warn("{container} could not be removed: {reason}", container=self._name, reason=str(error))
-        await around.in_thread(write_private, self._folder / "install.log", self._output.text())
-        await around.in_thread(remove_tree, self._script)
+        try:
+            await around.in_thread(write_private, self._folder / "install.log", self._output.text())
+            await around.in_thread(remove_own, self._script)
+        except StellarError as error:
+            self._log.warn("{server}: its install's log or script: {reason}", server=self._server.id, reason=str(error))
 
     def _publish(self, text: str) -> None:
         around = self._server.around

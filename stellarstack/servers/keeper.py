@@ -138,6 +138,7 @@ class Keeper:
         server = self._household.of_container(event.container_id)
         if server is None:
             return
+        server.engine_takes_along = self._due_to_outage() is StatusReason.DOCKER_RESTART
         if event.action == "oom":
             server.oom_seen(event.container_id)
         elif (event.action in ("die", "destroy") and server.status.has_process) or (

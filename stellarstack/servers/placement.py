@@ -29,12 +29,15 @@ def placement_of(server: Server, install_path: str = "") -> Placement:
     )
 
 
-async def ensure_image(image: str, server: Server) -> None:
-    """Has the image here, pulling it as `[docker] pull_policy` says. ImageNotFound, ImagePullFailed."""
+async def ensure_image(image: str, server: Server, *, anew: bool = False) -> None:
+    """Has the image here, pulling it as `[docker] pull_policy` says. ImageNotFound, ImagePullFailed.
+
+    `anew`: it is for an install, so that "always" asks for a newer one; a start takes what is here.
+    """
     around, policy = server.around, server.around.docker.pull_policy
     await around.images.settled(image)
     here = await around.engine.has_image(image)
-    if here and policy != "always":
+    if here and not (anew and policy == "always"):
         return
     if policy == "never":
         raise ImageNotFound(f'image {image} is not on this node and [docker] pull_policy is "never"')

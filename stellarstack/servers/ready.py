@@ -133,7 +133,7 @@ class ReadyWatch:
         address = ""
         while self.open:
             address = address or await self._address()
-            if port and address and await around.in_thread(attempt, address, port, self._check.path):
+            if port and address and await around.in_probe(attempt, address, port, self._check.path):
                 self._probing = None
                 self._met()
                 return

@@ -34,6 +34,7 @@ class Server:
     `on_end(server, transition)` is told when a process ended. `closing`: the daemon stops, so what breaks off is
     neither undone nor told. `seen`: this daemon has compared it with the engine. `process_asked`: the engine was asked
     to start this run's process; `came_up`: it said that it did. `comeback`: the wait before a crash restart.
+    `engine_takes_along`: the engine has no live restore, and its own end is that of its containers.
     """
 
     _log = Logger()
@@ -59,6 +60,7 @@ class Server:
         self.crashes: tuple[float, ...] = ()
         self.comeback: Deferred[None] | None = None
         self.outage: StatusReason | None = None  # what an end would be due to, while the engine comes back
+        self.engine_takes_along = False
         self.seen = False
         self.told = 0
         self.doubts = 0

@@ -19,6 +19,7 @@ from stellarstack.servers.prune import PulledImages
 from stellarstack.servers.steady import REMOVALS, Hands, SteadyThreads
 from stellarstack.servers.subnets import SubnetPool
 from stellarstack.servers.threads import Threads
+from stellarstack.servers.trees import Trees
 from stellarstack.tasks import Tasks
 
 
@@ -68,6 +69,8 @@ class Surroundings:
     now: Callable[[], float]
     tasks: Tasks
     threads: Threads
+    trees: Trees
+    probes: Threads
     images: PulledImages
     seccomp: str | None = None
     removals: DeferredSemaphore = field(default_factory=lambda: DeferredSemaphore(REMOVALS))
@@ -76,6 +79,11 @@ class Surroundings:
     def hands(self) -> Hands:
         """The engine's effects, which a cancelled procedure does not leave half done."""
         return Hands(self.engine, self.clock, self.ownership, self.removals)
+
+    @property
+    def in_probe(self) -> SteadyThreads:
+        """Waits for somebody's answer, of seconds each: their threads are none that others wait for."""
+        return SteadyThreads(self.probes, self.clock)
 
     @property
     def in_thread(self) -> SteadyThreads:

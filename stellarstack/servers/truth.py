@@ -16,6 +16,7 @@ from stellarstack.tasks import sleep
 if TYPE_CHECKING:
     from stellarstack.servers.server import Server
 
+HOLD = 1.0  # seconds after which an engine that takes its containers along must still answer
 LOOK_WAITS = (1.0, 2.0, 5.0, 10.0, 30.0)  # seconds between questions to an engine that stumbles
 MOVED_MOST = 8  # times that a server may move under our eyes before the next event is waited for
 _log = Logger()
@@ -35,6 +36,20 @@ async def look(server: Server, cause: StatusReason | None = None) -> None:
         if _mark(server) == before and not server.starting_up:
             await _take(server, state, cause)
             return
+
+
+async def _engine_stays(server: Server) -> None:
+    """Of an end that nobody asked for: waits until it is sure that the engine does not end too, and was its cause.
+
+    DockerUnavailable: it went away.
+    """
+    if server.status not in (ServerStatus.STARTING, ServerStatus.RUNNING) or server.killing or server.starting_up:
+        return
+    state = await _state_of(server)
+    if state is None or state.running or state.oom_killed or server.outage is not None:
+        return
+    await sleep(server.around.clock, HOLD)
+    await server.around.engine.version()
 
 
 async def sure(server: Server) -> None:
@@ -59,6 +74,8 @@ async def _until_sure(server: Server, after: float) -> None:
         while server.doubts and not server.retired:
             heard = server.doubts
             try:
+                if server.engine_takes_along:
+                    await _engine_stays(server)
                 await look(server)
             except StellarError as error:
                 _log.warn("{server}: cannot be looked at: {reason}", server=server.id, reason=str(error))

@@ -9,6 +9,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from stellarstack.atomic import sync_folder
 from stellarstack.store.counters import Counters
 from stellarstack.store.faults import DATABASE_ERRORS, Unusable, is_unusable, reason
 from stellarstack.store.salvage import Salvaged, connect_reader, lenient_text, salvage
@@ -172,7 +173,7 @@ def _swap(path: Path, now: Callable[[], float]) -> Path:
         if old.exists():
             os.replace(old, _companion(kept, suffix))
     os.replace(_replacement(path), path)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
     return kept
 
 
@@ -202,11 +203,3 @@ def _companion(path: Path, suffix: str) -> Path:
 def _remove(path: Path) -> None:
     for suffix in ("", *_COMPANIONS, "-journal"):
         _companion(path, suffix).unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

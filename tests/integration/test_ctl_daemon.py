@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import fcntl
 import json
 import os
 import pty
@@ -136,8 +137,13 @@ class OnTerminal:
         self.shown = b""
         self.process = subprocess.Popen(
             [sys.executable, "-c", CTL, "-c", str(found.config), *words], stdin=far, stdout=far, stderr=far,
-            start_new_session=True,
+            preexec_fn=self._take_terminal,
         )  # fmt: skip
+
+    def _take_terminal(self) -> None:
+        """The terminal is its own, as a login shell's is: Ctrl-C is a signal where it is not raw."""
+        os.setsid()
+        fcntl.ioctl(self._far, termios.TIOCSCTTY, 0)
 
     def await_text(self, wanted: bytes) -> None:
         end = time.monotonic() + DEADLINE

@@ -11,11 +11,12 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.integration.node_process import NodeProcess, Viewer, blueprint
+from tests.integration.node_process import GAME, NodeProcess, Viewer, blueprint
 from tests.private_dockerd import PrivateDockerd, missing_for_dockerd
 from tests.redis_server import Ask, RedisServer
 
@@ -24,6 +25,8 @@ AFTER_RETURN = 10.0  # seconds in which the state is right again (K01)
 SAME_PROCESS = "{{.Id}} {{.State.StartedAt}} {{.State.Pid}}"
 PRINTING = "echo Done; n=0; while true; do n=$((n+1)); echo line $n; sleep 0.05; done"
 BACK = {"restart": True, "limit": 3, "window": 600}
+# Ends at SIGTERM, as well-behaved games do; a shell that is process 1 would not.
+POLITE = "trap 'exit 0' TERM\n" + GAME.replace("while read -r line; do", "while true; do read -r line || continue")
 
 
 class EngineCase(SynchronousTestCase):
@@ -157,6 +160,63 @@ class LiveRestoreTests(EngineCase):
                    AFTER_RETURN + 5, "the restart")  # fmt: skip
         self.assertEqual(self.running(dockerd), {"returns"})
         self.assertEqual(self.rows(node)["stays"]["exitCode"], 137)
+        self.assert_once(node)
+
+
+class TakenDownTests(EngineCase):
+    """Without `--live-restore` dockerd takes the games along."""
+
+    def restarted(self, *, kill: bool) -> None:
+        dockerd = self.dockerd(live_restore=False)
+        node = self.node(dockerd).start()
+        node.create("returns", POLITE, crash=BACK)
+        node.create("stays", POLITE)
+        node.create("rests", POLITE)
+        node.run("server.stop", serverId="rests")
+        rested = statuses(node, "rests")
+        if kill:
+            dockerd.kill()
+        else:
+            dockerd.stop()
+        self.until_docker(node, False)
+        dockerd.start()
+        node.until(
+            lambda: statuses(node, "stays")[-1] == ("crashed", "docker_restart"), AFTER_RETURN, "the end of stays"
+        )
+        node.until(lambda: statuses(node, "returns")[-1][0] == "running", AFTER_RETURN + 5, "the restart")
+        self.assertEqual([one[0] for one in statuses(node, "returns")[-3:]], ["crashed", "starting", "running"])
+        self.assertEqual(statuses(node, "returns")[-3], ("crashed", "docker_restart"))
+        self.assertEqual(statuses(node, "rests"), rested)
+        self.assertEqual(self.running(dockerd), {"returns"})
+        viewer = self.viewer(node, "returns")
+        viewer.type(b"hello\r")
+        viewer.until(b"you said hello")
+        self.assertEqual(node.run("server.start", serverId="stays")["status"], "running")
+        self.assert_once(node)
+
+    def ended(self, node: NodeProcess, server_id: str) -> bool:
+        return statuses(node, server_id)[-1][0] != "running"
+
+    def test_restarted(self) -> None:
+        """K01: after a restart of dockerd servers are `crashed`, `docker_restart`, and back as their policy says."""
+        self.restarted(kill=False)
+
+    def test_killed(self) -> None:
+        """K01: the same where dockerd dies of SIGKILL: at its return it ends what still runs."""
+        self.restarted(kill=True)
+
+    def test_one_ends_long_before_the_other(self) -> None:
+        """K01: dockerd waits for a server that is slow to end; one that ended at once is no `exit` meanwhile."""
+        dockerd = self.dockerd(live_restore=False)
+        node = self.node(dockerd).start()
+        node.create("quick", POLITE)
+        node.create("slow", POLITE.replace("exit 0", "sleep 6; exit 0", 1))
+        dockerd.stop()
+        self.until_docker(node, False)
+        dockerd.start()
+        for one in ("quick", "slow"):
+            node.until(partial(self.ended, node, one), AFTER_RETURN, f"the end of {one}")
+            self.assertEqual(statuses(node, one)[-1], ("crashed", "docker_restart"), one)
         self.assert_once(node)
 
 

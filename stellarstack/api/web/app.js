@@ -32,6 +32,7 @@ class Page {
     this.past = new Past({
       settings: this.settings, theme: this.theme,
       ask: (before, limit) => this.connection.history(before, limit),
+      newest: () => this.connection.position.end,
       told: { opened: () => this.pastShown(), closed: () => this.pastShown(), failed: () => tell("Older output could not be fetched.", { kind: "warn" }) },
     });
     this.line = new Line({
@@ -44,7 +45,7 @@ class Page {
     const screen = () => (this.past.isOpen && this.past.front ? this.past.front : this.live);
     this.search = new Search({
       theme: this.theme, screen, reach, focusBack: () => this.focusInput(),
-      goTo: (offset, find) => this.past.goTo(offset, 5, { find }),
+      goTo: (offset) => this.past.goTo(offset, 5, { select: true }),
     });
     this.download = new Download({ screen, reach });
     this.access = new Access((token, claims) => this.useToken(token, claims));
@@ -104,8 +105,8 @@ class Page {
     this.tick();
   }
 
-  ready(message, replayEnd) {
-    this.live.replayEnd = replayEnd;
+  ready(message) {
+    this.live.replay(message.runs ?? [], message.from, message.end);
     this.canWrite = message.canWrite === true;
     this.permit(message.permissions ? new Set(message.permissions) : this.claims.permissions);
     this.setStatus(message.status);
@@ -135,7 +136,10 @@ class Page {
   }
 
   message(message) {
-    if (message.type === "status") this.setStatus(message.status);
+    if (message.type === "status") {
+      this.live.changed(message.status, this.connection.position.end);
+      this.setStatus(message.status);
+    }
     else if (message.type === "stats") this.takeStats(message.metrics);
     else if (message.type === "token.expiring") this.access.wantSoon(message.expiresIn);
     else if (this.power.take(message)) return;
@@ -291,7 +295,13 @@ class Page {
   readingKey(event) {
     const plain = !event.ctrlKey && !event.altKey && !event.metaKey;
     const pages = { PageUp: -1, PageDown: 1 }[event.key];
-    if (plain && pages) {
+    if (plain && (event.key === "Home" || event.key === "End")) {
+      event.preventDefault();
+      if (event.key === "End") this.live.terminal.scrollToBottom();
+      else if (this.live.atTop) this.past.goTo(this.past.first);
+      else this.live.terminal.scrollToTop();
+      this.live.tellScroll();
+    } else if (plain && pages) {
       event.preventDefault();
       this.scrollPages(pages);
     } else if (plain && (event.key === "ArrowUp" || event.key === "ArrowDown")) {

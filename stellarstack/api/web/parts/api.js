@@ -1,9 +1,10 @@
 // The HTTP side of a console: search and download. The token goes in a header, never in an address.
 
 export class Refused extends Error {
-  constructor(status, message) {
+  constructor(status, code, message) {
     super(message);
     this.status = status;
+    this.code = code;
   }
 }
 
@@ -16,11 +17,12 @@ export async function ask(base, serverId, path, query, token) {
   const headers = { Authorization: `Bearer ${token}` };
   const answer = await fetch(address, { headers, cache: "no-store", credentials: "omit", referrerPolicy: "no-referrer" });
   if (answer.ok) return answer;
+  let code = "";
   let message = "";
   try {
-    message = (await answer.json()).error.message;
+    ({ code, message } = (await answer.json()).error);
   } catch {
     // no JSON: the status says enough
   }
-  throw new Refused(answer.status, message || `The node answered ${answer.status}.`);
+  throw new Refused(answer.status, code, message || `The node answered ${answer.status}.`);
 }

@@ -12,7 +12,7 @@ const HISTORY_WITHIN = 20000;
 const KEYS_PAUSE = 150; // ms between frames of a long paste: the daemon takes 64 KiB a second
 
 /**
- * `listener` is told: state(name, detail), ready(message, replayEnd), output(bytes, offset), gap(count or null),
+ * `listener` is told: state(name, detail), ready(message), output(bytes, offset), gap(count or null),
  * afresh(), message(message), refused(text), renewed(message), notRenewed(text).
  * States: idle, connecting, open, waiting (detail: seconds), closed (detail: why).
  */
@@ -71,7 +71,7 @@ export class Connection {
     if (this.typed.length) this.timers.keys = setTimeout(() => this.typeNext(), KEYS_PAUSE);
   }
 
-  /** A page of kept output that ends at `before`: {from, end, first, bytes}. Rejected where the connection breaks. */
+  /** A page of kept output that ends at `before`: {from, end, first, bytes, runs}. Rejected where the connection breaks. */
   history(before, limit) {
     return new Promise((resolve, reject) => {
       this.asked.push({ message: { type: "history", before, limit }, resolve, reject });
@@ -178,7 +178,7 @@ export class Connection {
       case "gap":
         return this.listener.gap(this.position.gap(message.from, message.to), message);
       case "history":
-        return this.answered({ from: message.from, end: message.end, first: message.first, bytes: bytesOf(message.data) });
+        return this.answered({ from: message.from, end: message.end, first: message.first, bytes: bytesOf(message.data), runs: message.runs ?? [] });
       case "pong":
         return undefined;
       case "auth.ok":
@@ -196,7 +196,7 @@ export class Connection {
     const missing = this.position.begin(message.from);
     this.timers.ping = setInterval(() => this.ping(), PING_EVERY);
     this.listener.state("open");
-    this.listener.ready(message, message.end);
+    this.listener.ready(message);
     if (missing) this.listener.gap(missing, { from: message.from - missing, to: message.from });
   }
 

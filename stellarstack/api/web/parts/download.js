@@ -3,7 +3,7 @@
 import { ask, Refused } from "./api.js";
 import { byId, tell } from "./page.js";
 
-const FORMATS = { text: "log", asciinema: "cast" };
+const FORMATS = { text: "txt", asciinema: "cast" };
 
 export class Download {
   /** `screen()`: the {terminal} in view. `reach()`: {base, serverId, token}. */
@@ -24,7 +24,7 @@ export class Download {
       offer(await answer.blob(), `${serverId}-console.${FORMATS[format]}`);
       tell("Downloaded.");
     } catch (error) {
-      const missing = error instanceof Refused && error.status === 404;
+      const missing = error instanceof Refused && error.status === 404 && error.code === "not_found";
       tell(missing ? "This node offers no download of its console." : `Not downloaded: ${error.message}`, { kind: "bad" });
     }
   }

@@ -1,5 +1,6 @@
 // The live terminal: everything as it comes, its newest lines in memory, and which byte stands where.
 
+import { noteLine, runKey, runText, weave } from "../core/runs.js";
 import { bytes as sized } from "../core/series.js";
 import { answersOnlyWhen } from "./guard.js";
 import { makeTerminal, scrollByTouch } from "./terminal.js";
@@ -7,6 +8,7 @@ import { makeTerminal, scrollByTouch } from "./terminal.js";
 const SCROLLBACK = 20000; // lines
 const PIECE = 16384; // bytes written at once, and between two marks
 const MOST_WAITING = 4 * 2 ** 20; // bytes that xterm.js has not parsed yet; beyond, output is passed over
+const NEWLINE = 10;
 const RESIZE_AFTER = 150; // ms of quiet
 
 export class Live {
@@ -15,6 +17,9 @@ export class Live {
     this.place = place;
     this.told = told;
     Object.assign(this, makeTerminal(place, { settings, theme, scrollback: SCROLLBACK }));
+    this.runs = []; // yet to be told
+    this.known = new Set(); // keys of those told
+    this.fresh = true; // whether the last line written is ended
     this.marks = []; // {marker, offset}: where which byte stands
     this.waiting = 0;
     this.passedOver = 0;
@@ -66,11 +71,17 @@ export class Live {
       return;
     }
     if (this.passedOver) {
-      this.note(`${sized(this.passedOver)} passed by too fast to show; scroll up past the top to read them`);
+      this.note(`${sized(this.passedOver)} passed by too fast to show; search or older output has them`);
       this.passedOver = 0;
     }
-    for (let at = 0; at < bytes.length; at += PIECE) {
-      this.writePiece(bytes.subarray(at, at + PIECE), offset + at);
+    let place = offset;
+    for (const part of weave(bytes, offset, this.untold(offset, offset + bytes.length))) {
+      if (typeof part === "string") this.terminal.write(part);
+      else {
+        for (let at = 0; at < part.length; at += PIECE) this.writePiece(part.subarray(at, at + PIECE), place + at);
+        place += part.length;
+      }
+      this.fresh = typeof part === "string" || part.at(-1) === NEWLINE;
     }
   }
 
@@ -104,11 +115,38 @@ export class Live {
 
   /** A line of the page's own among the output. */
   note(text) {
-    if (this.terminal.buffer.active.type === "normal") this.terminal.write(`\x1b[0m\r\n\x1b[2m── ${text} ──\x1b[0m\r\n`);
+    if (this.terminal.buffer.active.type === "normal") this.terminal.write(noteLine(text, this.fresh));
+    this.fresh = true;
+  }
+
+  /** The runs that began or ended within what `ready` promises; those at `from` are told at once. */
+  replay(runs, from, end) {
+    this.replayEnd = end;
+    this.runs = runs;
+    this.write(new Uint8Array(0), from);
+  }
+
+  /** The server has begun or ended just now, at byte `offset`. */
+  changed(status, offset) {
+    const event = { starting: "started", stopped: "exited", crashed: "crashed" }[status];
+    if (!event || this.known.has(runKey({ offset, event }))) return;
+    this.known.add(runKey({ offset, event }));
+    this.note(runText({ event, at: Date.now() / 1000 }));
+  }
+
+  /** The runs at [from, to] that have not been told yet; from now on they have. */
+  untold(from, to) {
+    const found = this.runs.filter((run) => run.offset >= from && run.offset <= to && !this.known.has(runKey(run)));
+    found.forEach((run) => this.known.add(runKey(run)));
+    this.runs = this.runs.filter((run) => run.offset > to);
+    return found;
   }
 
   clear() {
     this.marks = [];
+    this.runs = [];
+    this.known.clear();
+    this.fresh = true;
     this.written = 0;
     this.terminal.reset();
   }

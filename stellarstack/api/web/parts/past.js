@@ -3,6 +3,7 @@
 // one is filled and scrolled to the same line, then they change places.
 
 import { firstLines, fromOffset, lastLines, PAGE, Window } from "../core/pages.js";
+import { runKey, weave } from "../core/runs.js";
 import { bytes as sized } from "../core/series.js";
 import { linear } from "./guard.js";
 import { byId } from "./page.js";
@@ -11,17 +12,18 @@ import { makeTerminal, scrollByTouch, scrollTo } from "./terminal.js";
 const SCROLLBACK = 60000; // lines: more than a window can hold at 20 columns
 
 export class Past {
-  /** `ask(before, limit)`: a page. `told`: opened(), closed(), failed(). */
-  constructor({ settings, theme, ask, told }) {
+  /** `ask(before, limit)`: a page. `newest()`: the newest offset known. `told`: opened(), closed(), failed(). */
+  constructor({ settings, theme, ask, newest, told }) {
     this.settings = settings;
     this.theme = theme;
     this.ask = ask;
+    this.newestNow = newest;
     this.told = told;
     this.place = byId("past");
     this.bar = byId("past-bar");
     this.window = new Window();
+    this.runs = new Map(); // by key; the daemon knows few
     this.first = 0;
-    this.newest = 0;
     this.front = this.back = null;
     this.loading = false;
     byId("past-live").addEventListener("click", () => this.close());
@@ -34,20 +36,27 @@ export class Past {
     new ResizeObserver(() => this.refit()).observe(this.place);
   }
 
+  get newest() {
+    return Math.max(this.newestNow() ?? 0, this.window.end);
+  }
+
   get isOpen() {
     return !this.place.hidden;
   }
 
   // ------------------------------------------------------------------ open and close
 
-  /** Shows what stands before `offset`; `above`: how many rows before its row are at the top of the view. */
-  async goTo(offset, above = 0, { find = null } = {}) {
+  /**
+   * Shows what stands before `offset`; `above`: how many rows before its row are at the top of the view;
+   * `select`: its row is marked.
+   */
+  async goTo(offset, above = 0, { select = false } = {}) {
     if (this.loading) return;
     await this.loadWhile(async () => {
       const page = await this.page(offset + PAGE / 2);
       this.window.replace(lastLines(page, { whole: page.from <= this.first, most: 100000 }));
-      await this.draw(Math.max(offset, this.window.from), (row) => row - above);
-      if (find) this.front.search.findNext(find, { incremental: true });
+      const row = await this.draw(Math.max(offset, this.window.from), (found) => found - above);
+      if (select) this.front.terminal.selectLines(row, row);
     });
     if (this.window.end - this.window.from < PAGE / 2) await this.extend("older");
   }
@@ -80,7 +89,7 @@ export class Past {
   async page(before) {
     const page = await this.ask(Math.max(0, before), PAGE);
     this.first = page.first;
-    this.newest = Math.max(this.newest, page.end);
+    page.runs.forEach((run) => this.runs.set(runKey(run), run));
     return page;
   }
 
@@ -127,7 +136,7 @@ export class Past {
 
   // ------------------------------------------------------------------ drawing
 
-  /** Fills the hidden terminal, scrolls it to `place(row of byte seam)`, and shows it. */
+  /** Fills the hidden terminal, scrolls it to `place(row of byte seam)`, and shows it; answers that row. */
   async draw(seam, place) {
     const opening = !this.isOpen;
     this.place.hidden = this.bar.hidden = false;
@@ -135,16 +144,31 @@ export class Past {
     side.fit.fit();
     side.terminal.reset();
     const [before, after] = this.window.splitAt(seam);
-    const row = await rowAfter(side.terminal, before);
-    this.rowOfEnd = await rowAfter(side.terminal, after);
+    const row = await rowAfter(side.terminal, this.woven(before, this.window.from, seam));
+    this.rowOfEnd = await rowAfter(side.terminal, this.woven(after, seam, Infinity));
     await scrollTo(side.terminal, Math.round(place(row)));
+    const focused = this.front?.element.contains(document.activeElement);
     [this.front, this.back] = [side, this.front];
     side.element.classList.remove("behind");
+    if (focused) side.terminal.focus();
     this.back?.element.classList.add("behind");
     this.place.dataset.from = String(this.window.from);
     this.place.dataset.to = String(this.window.end);
     this.tellWhere();
     if (opening) this.told.opened();
+    return row;
+  }
+
+  /** The pieces, the first at byte `from`, with the runs before byte `to` among them. */
+  woven(pieces, from, to) {
+    let at = from;
+    return pieces.flatMap((piece) => {
+      const end = at + piece.length;
+      const runs = [...this.runs.values()].filter(({ offset }) => offset >= at && offset < end && offset < to);
+      const found = weave(piece, at, runs);
+      at = end;
+      return found;
+    });
   }
 
   makeSide() {

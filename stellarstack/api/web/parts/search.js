@@ -8,7 +8,7 @@ const PAUSE = 120; // ms
 const SHOWN = 300; // characters of a line
 
 export class Search {
-  /** `screen()`: the {terminal, search} in view. `reach()`: {base, serverId, token}. `goTo(offset, text)`. */
+  /** `screen()`: the {terminal, search} in view. `reach()`: {base, serverId, token}. `goTo(offset)`. */
   constructor({ theme, screen, reach, goTo, focusBack }) {
     Object.assign(this, { theme, screen, reach, goTo, focusBack });
     this.bar = byId("search-bar");
@@ -117,23 +117,25 @@ export class Search {
     said.textContent = "Searching…";
     byId("search-more").hidden = true;
     try {
-      const query = { q: text, regex: this.options.regex ? "true" : null, before, limit: LIMIT };
+      const { regex, caseSensitive } = this.options;
+      const query = { q: text, regex: regex ? 1 : null, case: caseSensitive ? 1 : null, before, limit: LIMIT };
       const found = await (await ask(base, serverId, "search", query, token)).json();
       this.list(found, before !== null);
     } catch (error) {
-      const missing = error instanceof Refused && error.status === 404;
+      const missing = error instanceof Refused && error.status === 404 && error.code === "not_found";
       said.textContent = missing ? "This node cannot search its history." : `Not searched: ${error.message}`;
     }
     return undefined;
   }
 
-  list({ matches, more, end, first }, further) {
+  list({ matches, more, before }, further) {
     const list = byId("search-list");
     for (const match of matches) list.append(this.row(match));
     const count = list.childElementCount;
     const counted = count === 1 ? "1 match" : `${count} matches`;
-    byId("search-said").textContent = count ? `${counted}, newest first${more ? "; there are more" : ""}` : "No match in all that is kept";
-    this.end = matches.length ? Math.min(...matches.map(({ offset }) => offset)) : (first ?? end);
+    byId("search-said").textContent = count ? `${counted}, newest first${more ? "; older output is not searched yet" : ""}`
+      : more ? "No match yet; older output is not searched yet" : "No match in all that is kept";
+    this.end = before;
     byId("search-more").hidden = !more;
     if (further && matches.length) list.children[count - matches.length].querySelector("button").focus();
   }
@@ -149,7 +151,7 @@ export class Search {
       button.append(time);
     }
     button.append(String(line).slice(0, SHOWN));
-    button.addEventListener("click", () => this.goTo(offset, this.options.regex ? null : this.text.value));
+    button.addEventListener("click", () => this.goTo(offset));
     item.append(button);
     return item;
   }

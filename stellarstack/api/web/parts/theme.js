@@ -2,7 +2,7 @@
 
 const DARK = {
   background: "#0f1319", foreground: "#dde3ec", cursor: "#6cb6ff", cursorAccent: "#0f1319",
-  selectionBackground: "#2f4a68", selectionInactiveBackground: "#2a3542",
+  selectionBackground: "#2f4a68", selectionInactiveBackground: "#34506f",
   black: "#3a4352", red: "#ff8b82", green: "#79d392", yellow: "#e5c07b",
   blue: "#79b8ff", magenta: "#d2a8ff", cyan: "#6fd3d8", white: "#c9d1dc",
   brightBlack: "#8391a5", brightRed: "#ffa69e", brightGreen: "#9be3ac", brightYellow: "#f4d999",
@@ -12,7 +12,7 @@ const DARK = {
 
 const LIGHT = {
   background: "#f4f6f9", foreground: "#1b232e", cursor: "#0f62b8", cursorAccent: "#ffffff",
-  selectionBackground: "#bcd8f5", selectionInactiveBackground: "#d7dee7",
+  selectionBackground: "#bcd8f5", selectionInactiveBackground: "#b4d3f2",
   black: "#1b232e", red: "#b3261e", green: "#13723d", yellow: "#7d5200",
   blue: "#0f5cad", magenta: "#7a3bb0", cyan: "#0b6b75", white: "#4b5766",
   brightBlack: "#566273", brightRed: "#c4352c", brightGreen: "#1a7f47", brightYellow: "#8a5c00",
