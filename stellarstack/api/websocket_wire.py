@@ -8,6 +8,7 @@ from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerPr
 from twisted.logger import Logger
 
 from stellarstack.api.websocket_outlet import BufferedOutlet, StraightOutlet, outlet_of
+from stellarstack.core.frames import lone_message
 from stellarstack.sockets import progress
 
 FRAME_MAX = 65536  # bytes of a frame and of a message from a viewer, PROTOCOL 8
@@ -75,7 +76,15 @@ class ConsoleWire(WebSocketServerProtocol):
 
     def dataReceived(self, data: bytes) -> None:
         self._session.heard()
-        super().dataReceived(data)
+        message = lone_message(data) if self._between_frames() else None
+        if message is None:
+            super().dataReceived(data)
+        else:
+            self._session.message(message)
+
+    def _between_frames(self) -> bool:
+        """Whether Autobahn waits for a new message: a key that comes whole need not go its long way."""
+        return self.state == self.STATE_OPEN and not (self.data or self.inside_message or self.current_frame)
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         if self.state == self.STATE_OPEN:

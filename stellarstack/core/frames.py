@@ -14,6 +14,7 @@ from enum import Enum
 from stellarstack.core.messages import Json
 
 _TEXT, _BINARY = 0x81, 0x82  # FIN and the opcode; a server's frames carry no mask
+_MASKED, _KEY_HEAD = 0x80, 6  # a viewer's frame of up to 125 bytes: two bytes, then the four of its mask
 
 
 class Encoding(Enum):
@@ -44,6 +45,25 @@ def binary_frame(payload: bytes) -> bytes:
 def event_frame(body: bytes) -> bytes:
     """An event as it stands on the wire: JSON text already."""
     return _frame(_TEXT, body)
+
+
+def lone_message(received: bytes) -> str | bytes | None:
+    """What one whole, small, masked frame says, and nothing else was received: a key, most often.
+
+    None: it is anything else (cut, longer than 125 bytes, several, a control frame, broken), which is for a WebSocket
+    library to read.
+    """
+    size = len(received) - _KEY_HEAD
+    if not 0 < size < 126 or received[0] not in (_TEXT, _BINARY) or received[1] != _MASKED | size:
+        return None
+    key = (received[2:_KEY_HEAD] * 32)[:size]
+    payload = (int.from_bytes(received[_KEY_HEAD:], "big") ^ int.from_bytes(key, "big")).to_bytes(size, "big")
+    if received[0] == _BINARY:
+        return payload
+    try:
+        return payload.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def text_frame(message: Mapping[str, Json]) -> bytes:
