@@ -66,8 +66,10 @@ class ViewTests(SshCase):
         """The PTY's size is the game's from the start, and follows the window; impossible sizes are not heard."""
         peer = self.watch(pty=(132, 43))
         self.assertEqual(self.size(), PtySize(132, 43))
-        for cols, rows in ((100, 30), (0, 0), (1001, 5), (2**32 - 1, 2)):
+        for cols, rows in ((99, 29), (98, 28), (100, 30), (0, 0), (1001, 5), (2**32 - 1, 2)):
             peer.send(98, struct.pack(">L", 0) + NS(b"window-change") + b"\0" + struct.pack(">4L", cols, rows, 0, 0))
+        settle(self.clock, 0.1)
+        settle(self.clock, 0.1)
         self.assertEqual(self.size(), PtySize(100, 30))
 
     def test_several(self) -> None:

@@ -398,9 +398,15 @@ class InsideTests(HostileCase):
         self.unharmed()
 
     def test_many_channels(self) -> None:
-        """Eight terminals, no more; tiny packets are refused."""
+        """Eight terminals, no more, and no more than eight anew in a second; tiny packets are refused."""
         peer = self.enter()
         self.assertEqual([peer.open() >= 0 for _ in range(10)], [True] * 8 + [False] * 2)
+        for channel in range(8):
+            peer.send(97, struct.pack(">L", channel))
+        self.assertEqual(peer.open(), -1)
+        peer.send(2, NS(b""), 1)
+        peer.send(2, NS(b""))
+        self.assertGreaterEqual(peer.open(), 0)
         self.assertEqual(self.enter().open(packet=100), -1)
 
     def test_no_shell(self) -> None:
@@ -466,11 +472,16 @@ class ThrottleTests(SshCase):
     config = SshConfig(enabled=True, connections_per_second=2.0, unauthenticated=8, unauthenticated_per_address=3)
 
     def test_rate_and_number(self) -> None:
-        """Of one address a few at once; others are not kept out by it, but by all of them together."""
+        """Of one address a few at once; of all no more than their number, the oldest that says nothing gives way."""
         kept = [self.connect() for _ in range(20)]
         self.assertEqual(sum(kept), 3)
-        self.assertTrue(self.connect("203.0.113.77"))
-        self.assertEqual(sum(self.connect(f"203.0.113.{at}") for at in range(100, 110)), 4)
+        late = self.dial("203.0.113.77")
+        late.ask_login()
+        for at in range(100, 150):
+            self.assertTrue(self.connect(f"203.0.113.{at}"))
+            settle(self.clock)
+            self.assertLessEqual(len(self.listener._wires), 8)
+        self.assertEqual(late.password("usr_1.srv_1", "good", 0), 52)
         self.drop_all()
         settle(self.clock, 1)
         self.assertTrue(self.connect())

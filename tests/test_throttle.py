@@ -31,12 +31,16 @@ class ThrottleTests(SynchronousTestCase):
         self.assertEqual(self.let_in(found, "192.0.2.1", 11.0), 1)
 
     def test_numbers(self) -> None:
-        """So many of one, so many of all; who leaves makes room."""
+        """So many of one, whom leaving makes room for; of all, beyond their number one is to give way."""
         found = throttle(waiting=6, of_one=4)
         self.assertEqual(self.let_in(found, "192.0.2.1", 0.0), 4)
-        self.assertEqual(self.let_in(found, "192.0.2.2", 0.0), 2)
+        self.assertEqual(self.let_in(found, "192.0.2.2", 0.0, 2), 2)
+        self.assertFalse(found.crowded)
+        self.assertTrue(found.admit("192.0.2.3", 0.0))
+        self.assertTrue(found.crowded)
         found.left("192.0.2.1", 0.0)
-        self.assertEqual(self.let_in(found, "192.0.2.2", 60.0), 1)
+        self.assertFalse(found.crowded)
+        self.assertEqual(self.let_in(found, "192.0.2.1", 60.0), 1)
 
     def test_one_address(self) -> None:
         """A /64 of IPv6 is one; an IPv4 address within IPv6 is itself."""

@@ -17,7 +17,10 @@ _LONGEST_WAIT = 60.0
 
 @dataclass(frozen=True, slots=True)
 class ThrottleLimits:
-    """`waiting`: connections that have not logged in, of all and of one address. `rate`: a second and address."""
+    """`waiting`: connections that have not logged in, of all and of one address. `rate`: a second and address.
+
+    Beyond `waiting` an older one is to give way; an address beyond its own bounds is not let in.
+    """
 
     waiting: int
     waiting_of_one: int
@@ -52,11 +55,16 @@ class Throttle:
         if now < found.until or found.level < 1:
             return False
         found.level -= 1
-        if self.waiting >= self._limits.waiting or found.waiting >= self._limits.waiting_of_one:
+        if found.waiting >= self._limits.waiting_of_one:
             return False
         found.waiting += 1
         self.waiting += 1
         return True
+
+    @property
+    def crowded(self) -> bool:
+        """Whether more wait than may."""
+        return self.waiting > self._limits.waiting
 
     def left(self, host: str, now: float) -> None:
         """One that was admitted does not wait any more."""

@@ -131,18 +131,27 @@ class SshListener(ServerFactory):
         host = getattr(addr, "host", "")
         if self._stopping or not self._throttle.admit(host, self.clock.seconds()):
             return None
+        if self._throttle.crowded:
+            self._make_room()
         wire = SshWire(self, self._config.login_grace)
         wire.factory = self
         wire.peer = host
         self._wires[wire] = None
         return wire
 
+    def _make_room(self) -> None:
+        """The oldest that waits gives way; first of those that have not even exchanged keys, which costs them, too."""
+        waiting = [wire for wire, inside in self._wires.items() if inside is None and not wire.ended]
+        if waiting:
+            next((wire for wire in waiting if wire.sessionID is None), waiting[0]).drop()
+
     def login_service(self, wire: SshWire) -> Login:
         """See WireOwner."""
         return Login(self, wire, lambda claims: self._welcome(wire, claims))
 
-    def failed(self, peer: str) -> None:
+    def failed(self, peer: str, why: str) -> None:
         """See LoginDesk."""
+        self._log.info("an SSH login from {peer} was refused: {reason}", peer=peer, reason=why)
         self._throttle.failed(peer, self.clock.seconds())
 
     def _welcome(self, wire: SshWire, claims: Claims) -> None:

@@ -40,7 +40,7 @@ class LoginDesk(Protocol):
     clock: IReactorTime
     tasks: Tasks
 
-    def failed(self, peer: str) -> None:
+    def failed(self, peer: str, why: str) -> None:
         """A wrong try from there."""
 
 
@@ -147,7 +147,7 @@ class Login(Service):
 
     async def _refuse(self, error: StellarError, asked_at: float) -> None:
         clock = self._desk.clock
-        self._desk.failed(self._wire.peer)
+        self._desk.failed(self._wire.peer, str(error))
         await sleep(clock, max(0.0, asked_at + _ANSWER_AFTER - clock.seconds()))
         self._judging = False
         self._tries += 1

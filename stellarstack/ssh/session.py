@@ -21,9 +21,10 @@ from stellarstack.errors import StellarError
 from stellarstack.interfaces import EventBus, ServerDirectory
 from stellarstack.ssh.terminal import Terminal
 from stellarstack.ssh.wire import SshWire
-from stellarstack.tasks import Tasks
+from stellarstack.tasks import Tasks, sleep
 from stellarstack.viewing import ConsoleFeed, ConsoleFeeds, Seat, Seats, TypedLines, Viewer, ViewRequest
 
+_RESIZE_PAUSE = 0.1  # seconds: each new size is kept on disk
 _EARLY_MOST = 1 << 20  # bytes that wait for the viewer beside the output: notices, lines of ours
 
 
@@ -187,11 +188,12 @@ class ShellSession:
             self._spawn("resizing a terminal", self._resize_all())
 
     async def _resize_all(self) -> None:
-        """One at a time; of those that come meanwhile only the last counts."""
+        """One at a time, and not too fast; of those that come meanwhile only the last counts."""
         try:
             while self._size is not None and self._feed is not None and not self.closed:
                 size, self._size = self._size, None
                 await self._feed.resize(size)
+                await sleep(self._hall.clock, _RESIZE_PAUSE)
         finally:
             self._resizing = False
 

@@ -19,13 +19,14 @@ from twisted.conch.ssh.connection import (
     OPEN_RESOURCE_SHORTAGE,
 )
 
+from stellarstack.core.console_session import Bucket
 from stellarstack.ssh.conch import Channel, Connection, QuietLog
 from stellarstack.ssh.order import Broken
 from stellarstack.ssh.packets import Fields, string
 from stellarstack.ssh.turns import Turns
 from stellarstack.ssh.wire import SshWire
 
-CHANNELS = 8  # terminals of one connection
+CHANNELS = 8  # terminals of one connection; and openings of one a second, each of which is an audit event
 WINDOW = 32768  # bytes of keys that may wait for their turn
 _AT_ONCE = 16384  # bytes that are encrypted at a time
 _PACKET_LEAST = 1024  # smaller packets would cost us more than they carry
@@ -203,6 +204,7 @@ class Terminals(Connection):
         self.wire = wire
         self.turns = turns
         self._open_screen = open_screen
+        self._openings = Bucket(CHANNELS, wire.heard_at)
         self.asked_at = wire.heard_at  # when `keep_alive` last asked
         wire.flow = self._flow
 
@@ -242,8 +244,10 @@ class Terminals(Connection):
         kind, sender, _, largest = fields.string(), fields.number(), fields.number(), fields.number()
         if kind != b"session":
             self._refuse_channel(sender, OPEN_ADMINISTRATIVELY_PROHIBITED, b"the console is all there is")
-        elif len(self.channels) >= CHANNELS or largest < _PACKET_LEAST:
-            self._refuse_channel(sender, OPEN_RESOURCE_SHORTAGE, b"too many terminals, or too small packets")
+        elif len(self.channels) >= CHANNELS or not self._openings.take(1, self.wire.heard_at):
+            self._refuse_channel(sender, OPEN_RESOURCE_SHORTAGE, b"too many terminals")
+        elif largest < _PACKET_LEAST:
+            self._refuse_channel(sender, OPEN_RESOURCE_SHORTAGE, b"too small packets")
         else:
             super().ssh_CHANNEL_OPEN(packet)
 

@@ -265,6 +265,7 @@ class SshWire(ServerTransport):
     def drop(self) -> None:
         """Ends the TCP connection at once."""
         if not self.lost:
+            self.ended = True
             self.transport.abortConnection()
 
     def progress(self) -> tuple[bool, int]:

@@ -292,7 +292,8 @@ class OpenSshTests(SshNodeCase):
 
     def test_several_and_a_revoke(self) -> None:
         """Several at once, each sees all; a revoke ends all of a user's at once, W11, W12."""
-        screens = [self.ssh() for _ in range(3)]
+        old = self.node.token(SERVER)
+        screens = [self.ssh(token=old) for _ in range(3)]
         for screen in screens:
             screen.until(b"Ctrl-] leaves]\r\n")
         screens[0].type(b"to all\r")
@@ -302,6 +303,7 @@ class OpenSshTests(SshNodeCase):
         for screen in screens:
             self.assertEqual(screen.ended(), 1)
             self.assertIn(b"[stellarstack: revoked]", screen.output)
+        self.assertEqual(self.ssh(token=old).ended(), 255)
         time.sleep(1.1)  # a token of the same second is revoked, too
 
     def test_nothing_but_the_console(self) -> None:
