@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.integration.node_process import NodeProcess
@@ -20,6 +20,7 @@ FLAGS = (
 WIDE = {"width": 1280, "height": 800}
 PHONE = {"width": 390, "height": 844}
 PATIENCE = 20_000  # milliseconds that the browser waits for what is to come; a deadline, not a timing
+expect.set_options(timeout=PATIENCE)
 
 
 class BrowserCase(SynchronousTestCase):

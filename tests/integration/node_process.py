@@ -219,9 +219,9 @@ class NodeProcess:
             return {}
         return found
 
-    def token(self, server_id: str, permissions: Any = None, lifetime: float = 300.0) -> str:
+    def token(self, server_id: str, permissions: Any = None, lifetime: float = 300.0, *, issued: float | None = None) -> str:
         """A console token, as the panel would sign it."""
-        now = time.time()
+        now = time.time() if issued is None else issued
         claims = {
             "iss": "stellarstack", "sub": "user_1", "aud": self.node_id, "iat": now, "exp": now + lifetime,
             "jti": uuid.uuid4().hex, "serverId": server_id,
