@@ -26,18 +26,21 @@ expect.set_options(timeout=PATIENCE)
 class BrowserCase(SynchronousTestCase):
     """One daemon with its own Redis, one browser. Whatever the page says to its log that is an error fails the test."""
 
-    extra = ""  # of daemon.toml
-
     def setUp(self) -> None:
         if CHROMIUM is None:
             raise self.failureException("no chromium: apt-get install chromium (script/bootstrap test does)")
-        self.node = NodeProcess(extra=self.extra).start()
+        self.node = NodeProcess()
         self.addCleanup(self.node.close)
+        self.prepare(self.node)
+        self.node.start()
         self._driver = sync_playwright().start()
         self.addCleanup(self._driver.stop)
         self.browser = self._driver.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
         self.addCleanup(self.browser.close)
         self.complaints: list[str] = []
+
+    def prepare(self, node: NodeProcess) -> None:
+        """What is to be done before the daemon starts, such as a word in its daemon.toml."""
 
     def page(self, *, size: dict[str, int] | None = None, **more: Any) -> Page:
         """An empty page of a person who was never here."""

@@ -219,7 +219,9 @@ class NodeProcess:
             return {}
         return found
 
-    def token(self, server_id: str, permissions: Any = None, lifetime: float = 300.0, *, issued: float | None = None) -> str:
+    def token(
+        self, server_id: str, permissions: Any = None, lifetime: float = 300.0, *, issued: float | None = None
+    ) -> str:  # fmt: skip
         """A console token, as the panel would sign it."""
         now = time.time() if issued is None else issued
         claims = {
