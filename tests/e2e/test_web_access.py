@@ -23,7 +23,7 @@ class AccessibilityTests(BrowserCase):
     """What axe-core finds, and what a keyboard reaches."""
 
     def judged(self, page: Page, name: str) -> None:
-        """No serious violation on the page as it is now. Its own policy bars foreign scripts, the driver goes past it."""
+        """No serious violation on the page as it is now."""
         self.keep(page, name)
         page.evaluate(AXE.read_text())
         found: list[dict[str, Any]] = page.evaluate("async () => (await axe.run(document)).violations")
@@ -35,7 +35,7 @@ class AccessibilityTests(BrowserCase):
         self.assertEqual(told, [], name)
 
     def test_axe(self) -> None:
-        """axe-core finds no serious violation: light and dark, with the search, the settings, the question before a kill."""
+        """axe-core finds no serious violation: light and dark, with search, settings, a question."""
         self.node.create("srv_axe")
         everything = ["console.read", "console.write", "stats.read", "control.start", "control.stop", "control.kill"]
         for scheme in ("dark", "light"):
@@ -84,7 +84,7 @@ class PhoneTests(BrowserCase):
     """390 px wide, by touch."""
 
     def test_phone(self) -> None:
-        """Nothing lies beyond the right edge, controls are large enough for a thumb, a command is typed and answered."""
+        """Nothing lies beyond the edge, controls are large enough for a thumb, a command is answered."""
         self.node.create("srv_phone")
         page = self.open("srv_phone", size=PHONE, has_touch=True, is_mobile=True)
         expect(page.locator("#terminal .xterm-rows > div", has_text="Done").first).to_be_visible()
