@@ -37,7 +37,7 @@ class Page {
     });
     this.line = new Line({
       settings: this.settings,
-      send: (text) => this.connection.type(text),
+      send: (text) => this.sendLine(text),
       scrollPages: (count) => this.scrollPages(count),
     });
     this.keys = new Keys(this.live.terminal, { type: (text) => this.connection.type(text), leave: () => byId("mode-raw").focus() });
@@ -95,9 +95,14 @@ class Page {
     if (name === "waiting") {
       if (this.wasOpen) tell(`${detail.text} Trying again.`, { kind: "warn", seconds: 0 });
       this.wasOpen = false;
+      this.wasLost = true;
     }
-    if (name === "open" || name === "closed") tell("");
-    if (name === "open") this.wasOpen = true;
+    if (name === "closed") tell("");
+    if (name === "open") {
+      if (this.wasLost) tell("Connected again.", { seconds: 4 });
+      this.wasOpen = true;
+      this.wasLost = false;
+    }
     else {
       this.figures.breakOff(seconds());
       this.power.lost();
@@ -246,6 +251,14 @@ class Page {
     }
   }
 
+  /** What was sent is answered at the end of the output: that is shown. */
+  sendLine(text) {
+    if (!this.connection.type(text)) return false;
+    this.past.close();
+    this.live.terminal.scrollToBottom();
+    return true;
+  }
+
   scrollPages(count) {
     if (this.past.isOpen && this.past.front) {
       this.past.front.terminal.scrollPages(count);
@@ -274,6 +287,7 @@ class Page {
   focusInput() {
     this.setMode(this.settings.get("mode"));
     if (this.past.isOpen || document.querySelector("dialog[open]")) return;
+    if (window.parent !== window && !document.hasFocus()) return; // the panel's page keeps its focus
     if (!this.canWrite || matchMedia("(pointer: coarse)").matches) return;
     if (this.mode === "raw") this.live.terminal.focus();
     else this.line.focus();

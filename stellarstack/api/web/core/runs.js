@@ -18,7 +18,7 @@ export function runText({ event, exitCode, reason, at }) {
 
 /** A line of the page's own, in the terminal's language. `fresh`: the cursor stands at the start of a line. */
 export function noteLine(text, fresh = false) {
-  return `\x1b[0m${fresh ? "" : "\r\n"}\x1b[2m── ${text} ──\x1b[0m\r\n`;
+  return `\x1b[0m${fresh ? "" : "\r\n"}\x1b[90m── ${text} ──\x1b[0m\r\n`;
 }
 
 /** One key for one event, to tell it once. */

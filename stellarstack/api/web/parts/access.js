@@ -6,6 +6,7 @@ import { Embed } from "./embed.js";
 import { byId, tell } from "./page.js";
 
 const PANEL_WITHIN = 4000; // ms that a panel has for its answer before a person is asked
+const PANEL_AGAIN = 20000; // ms before it is asked again: what it gave last may be what was refused
 
 export class Access {
   /** `use(token, claims)` is called with each new token. */
@@ -13,6 +14,7 @@ export class Access {
     this.use = use;
     this.claims = null;
     this.waiting = 0;
+    this.asked = -Infinity;
     this.embed = new Embed((token) => this.take(token));
     byId("token-form").addEventListener("submit", (event) => {
       event.preventDefault();
@@ -48,8 +50,17 @@ export class Access {
   want(why, title = "Access has ended") {
     clearTimeout(this.waiting);
     const ask = () => this.show(title, why);
-    if (this.embed.ask(this.claims?.serverId ?? null, 0)) this.waiting = setTimeout(ask, PANEL_WITHIN);
+    if (this.askPanel(0)) this.waiting = setTimeout(ask, PANEL_WITHIN);
     else ask();
+  }
+
+  /** False where there is no panel, or it was asked just now. */
+  askPanel(expiresIn) {
+    const now = performance.now();
+    if (now - this.asked < PANEL_AGAIN) return false;
+    if (!this.embed.ask(this.claims?.serverId ?? null, expiresIn)) return false;
+    this.asked = now;
+    return true;
   }
 
   /** A token will be needed in `seconds`. */
@@ -59,7 +70,7 @@ export class Access {
       this.show("Access ends soon", "Paste a fresh link to stay; what you see goes on without a break.");
       byId("token-use").textContent = "Stay";
     };
-    if (this.embed.ask(this.claims?.serverId ?? null, seconds)) this.waiting = setTimeout(ask, PANEL_WITHIN);
+    if (this.askPanel(seconds)) this.waiting = setTimeout(ask, PANEL_WITHIN);
     else ask();
   }
 
