@@ -32,6 +32,27 @@ class WaitingStartTests(PowerCase):
         self.assertEqual(self.outcome(start), ("cancelled", "cancelled"))
         self.assertNotEqual(self.world.engine.get(CONTAINER).id, first)
 
+    def test_stop_at_each_moment_of_a_start(self) -> None:
+        """K05: a stop at any moment of a start, ready or not, is never lost: one result each, and nothing runs then."""
+        for program in (
+            Program(output="loading\n", replies={"stop": 0}),
+            Program(output="Done\n", replies={"stop": 0}),
+        ):
+            self.made(program, start=False)
+            for tenth in range(0, 45, 2):
+                with self.subTest(tenths=tenth):
+                    self.world.engine.faults.latency = lambda _: 0.3
+                    start = self.power("start")
+                    self.world.run(tenth / 10)
+                    stop = self.power("stop")
+                    self.world.run(40)
+                    self.assertIn(self.outcome(start)[0], ("cancelled", "succeeded"))
+                    self.assertEqual(self.outcome(stop), ("succeeded", None))
+                    self.assertEqual((self.running(), self.world.status()), (False, "stopped"))
+            self.world.engine.faults.latency = None
+            self.power("delete")
+            self.world.run(5)
+
     def test_a_stop_that_was_there_before(self) -> None:
         """K05: a stop sent while the container was being made ends the wait before it begins; the order holds."""
         self.made(Program(output="loading\n", replies={"stop": 0}), start=False)
