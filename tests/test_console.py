@@ -564,6 +564,25 @@ class RejoinTests(ConsoleCase):
         wire = self.view(since=0)
         self.assertEqual((wire.text, wire.gaps), ("one\ntwo\n", [(4, None)]))
 
+    def test_a_viewer_that_saw_what_was_lost(self) -> None:
+        """A kill took bytes that it saw, and nobody can prove which: it is told of a gap, also after other restarts."""
+        self.run_game()
+        self.say("> one\n> ", after=0.1)
+        self.say("lost")
+        end = self.view().end
+        self.die()
+        self.engine.crash(GAME)
+        self.boot()
+        self.now(self.console.attach(GAME))
+        self.now(self.engine.start(GAME))
+        self.say("another run\n", after=0.1)
+        self.assertEqual([self.view(since=at).gaps for at in (8, end)], [[(8, None)], [(end, None)]])
+        self.assertEqual(self.view(Encoding.RAW, since=end).raw, b"her run\n")
+        self.now(self.rooms.consoles.stop())
+        self.boot()
+        self.assertEqual(self.view(since=end).gaps, [(end, None)])
+        self.assertEqual(self.view(since=3).gaps, [(8, None)])
+
     def test_a_viewer_that_saw_more_than_was_saved(self) -> None:
         """Its `since` is above the end until the join is done: it is waited for."""
         self.run_game()

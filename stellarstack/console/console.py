@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 from twisted.internet.defer import DeferredLock
-from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from stellarstack.config import ConsoleConfig
 from stellarstack.console.archive import Archive
 from stellarstack.console.endings import Endings
 from stellarstack.console.fanout import FanOut, FanOutViewer
 from stellarstack.console.notes import Notes, Run, notes_from
 from stellarstack.console.readers import LineReaders
 from stellarstack.console.rejoin import Rejoin
-from stellarstack.console.scrollback import Scrollback
+from stellarstack.console.scrollback import GIVEN_OUT, Scrollback
 from stellarstack.console.segments import Segments
-from stellarstack.console.threads import InThread
+from stellarstack.console.surroundings import Surroundings
 from stellarstack.core.frames import Encoding, stats_frame, status_frame, status_line
 from stellarstack.core.log_join import Kept
 from stellarstack.core.messages import Json
@@ -27,28 +23,12 @@ from stellarstack.core.open_line import OpenLine
 from stellarstack.core.records import PtySize, ServerStatus, StatusReason
 from stellarstack.core.streams import orphans, readable
 from stellarstack.errors import EngineConflict, InvalidState
-from stellarstack.interfaces import Attachment, Engine, EventBus, LineWatcher
-from stellarstack.tasks import Tasks, sleep
+from stellarstack.interfaces import Attachment, LineWatcher
+from stellarstack.tasks import sleep
 from stellarstack.viewing import HistoryPage, RunEvent, ViewerWire, ViewRequest
 
 _JOIN_WAIT, _JOIN_LOOK = 3.0, 0.05  # seconds that a viewer which saw more than we know waits for a join
 _LOOK_BACK = 65536  # bytes in which a line's start is looked for
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What every console of the node shares."""
-
-    engine: Engine
-    directory: Path
-    config: ConsoleConfig
-    bus: EventBus
-    node_id: str
-    clock: IReactorTime
-    tasks: Tasks
-    now: Callable[[], float]
-    in_thread: InThread
-    packing: DeferredLock  # held by the one that compresses a segment
 
 
 class _Sink:
@@ -91,8 +71,9 @@ class Console:
         self._container: str | None = None
         self._rejoin: Rejoin | None = None
         self._typed = OpenLine()
+        self._unproved_to: int | None = None  # viewers of an earlier daemon may have seen up to here what it lost
         self._closed = False
-        self._discarded = False
+        self._discarded = self._stopped = False
 
     def _new_fanout(self) -> FanOut:
         around = self._around
@@ -105,6 +86,9 @@ class Console:
         found = await self._around.in_thread(self._segments.notes)
         self._notes = notes_from(found if isinstance(found, dict) else {})
         await self._scrollback.load(self._notes.end)
+        end = self._scrollback.end
+        killed = self._status.has_process and (self._notes.runs or end) and self._notes.clean_at != end
+        self._unproved_to = end + GIVEN_OUT if killed else None
         self._fanout = self._new_fanout()
         self._endings = self._new_endings()
 
@@ -168,6 +152,8 @@ class Console:
     def _begin_run(self, container: str) -> None:
         self._fanout.flush()
         self._readers.run_ended()
+        if self._unproved_to is not None:
+            self._unknown_gap()
         self._notes.begin_run(Run(self._scrollback.end, container, self._around.now()), self._scrollback.first)
 
     def output_from(self, sink: _Sink, data: bytes) -> None:
@@ -225,7 +211,7 @@ class Console:
         around = self._around
         return Rejoin(
             container=container, kept=kept, counted=counted, engine=around.engine, clock=around.clock,
-            in_thread=around.in_thread, append=self._output, gap=self._unknown_gap,
+            in_thread=around.in_thread, append=self._output, gap=self._unknown_gap, proved=self._proved,
         )  # fmt: skip
 
     def _kept_of(self, container: str) -> tuple[Kept, bool]:
@@ -252,15 +238,23 @@ class Console:
 
     def _unknown_gap(self) -> None:
         self._fanout.flush()
-        if self._notes.add_gap(self._scrollback.end):
+        end, unproved_to, self._unproved_to = self._scrollback.end, self._unproved_to, None
+        news = unproved_to is not None and self._notes.add_doubt(end, unproved_to)
+        if self._notes.add_gap(end):
             self._fanout.unknown_gap()
+            news = True
+        if news:
             self._around.tasks.spawn("console notes", self._save_notes())
+
+    def _proved(self) -> None:
+        self._unproved_to = None
 
     async def _save_notes(self) -> None:
         await self._noting.acquire()  # or an older word could overtake a newer one
         try:
             if not self._discarded:
-                self._notes.end = self._scrollback.end
+                self._notes.end = end = self._scrollback.end
+                self._notes.clean_at = end if self._stopped and self._unproved_to is None else None
                 await self._around.in_thread(self._segments.note, self._notes.to_json())
         except OSError as error:
             self._log.error("notes on {server}'s console not kept: {reason}", server=self._server_id, reason=str(error))
@@ -322,6 +316,8 @@ class Console:
         wire.ready(start, self._fanout.newest(request.encoding), self._status)
         if missed is not None:
             viewer.tell_gap(missed)
+        elif request.since is not None and self._notes.doubts_of(request.since):
+            viewer.tell_gap(start, known=False)  # what it saw may have been lost, and other bytes stand there
         self._around.tasks.spawn("console replay", viewer.replay())
         return viewer
 
@@ -374,7 +370,7 @@ class Console:
         """The daemon stops: the game goes on, what it said so far is kept."""
         self._close(1001, "the daemon stops")
         self._endings.settle(at_once=True)
-        await self._scrollback.save()
+        self._stopped = await self._scrollback.save()
         await self._save_notes()
 
     async def discard(self) -> None:

@@ -12,7 +12,8 @@ from twisted.internet.threads import deferToThreadPool
 
 from stellarstack.config import ConsoleConfig
 from stellarstack.console.archive import Archive
-from stellarstack.console.console import Console, Surroundings
+from stellarstack.console.console import Console
+from stellarstack.console.surroundings import Surroundings
 from stellarstack.console.threads import InThread
 from stellarstack.core.identifiers import SERVER_ID
 from stellarstack.core.records import ServerStatus

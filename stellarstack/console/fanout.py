@@ -141,9 +141,10 @@ class FanOutViewer:
         elif self.state is _State.BEHIND and not self._pumping:
             self._pump()
 
-    def tell_gap(self, start: int) -> None:
-        """Before anything is shown: what it asked for from `start` on is not kept any more."""
-        self._show_gap(start, self.at)
+    def tell_gap(self, start: int, *, known: bool = True) -> None:
+        """Before anything is shown: what it asked for from `start` on is not kept any more, or not known to be."""
+        self._show_gap(start, self.at if known else None)
+        self._unknown_seen = None if known else self.at  # told now, where it is not known what is missing
 
     def leave(self) -> None:
         if self.state is _State.GONE:

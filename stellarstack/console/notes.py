@@ -9,7 +9,7 @@ from stellarstack.core.messages import Json
 from stellarstack.core.records import PtySize
 from stellarstack.viewing import RunEvent
 
-_RUNS_MOST, _GAPS_MOST, _SIZES_MOST = 64, 256, 64
+_RUNS_MOST, _GAPS_MOST, _SIZES_MOST, _DOUBTS_MOST = 64, 256, 64, 16
 _ENDS = ("exited", "crashed")
 
 
@@ -33,20 +33,27 @@ class Sized:
 
 @dataclass(slots=True)
 class Notes:
-    """`gaps`: offsets before which an unknown number of bytes is missing. `end`: offsets below it were given out."""
+    """`gaps`: offsets before which an unknown number of bytes is missing. `end`: offsets below it were given out.
+
+    `doubts`: (from, to): who resumes above the first and up to the second may have seen other bytes there, which a
+    daemon that was killed had not saved. `clean_at`: an ordered stop saved everything up to here.
+    """
 
     size: PtySize = field(default_factory=PtySize)
     resized: bool = False
     runs: list[Run] = field(default_factory=list)
     gaps: list[int] = field(default_factory=list)
     sizes: list[Sized] = field(default_factory=list)
+    doubts: list[tuple[int, int]] = field(default_factory=list)
     end: int = 0
+    clean_at: int | None = None
 
     def begin_run(self, run: Run, first: int) -> None:
         """A new run; what lies wholly before `first`, the oldest byte kept, is forgotten."""
         self.runs = [*(old for old, after in zip(self.runs, self.runs[1:], strict=False) if after.offset > first),
                      *self.runs[-1:], run][-_RUNS_MOST:]  # fmt: skip
         self.gaps = [gap for gap in self.gaps if gap >= first]
+        self.doubts = [doubt for doubt in self.doubts if doubt[1] > first]
 
     def end_run(self, end: RunEvent) -> bool:
         """The newest run is over; answers whether it is news."""
@@ -72,6 +79,17 @@ class Notes:
         self.gaps = [*self.gaps[1 - _GAPS_MOST :], offset]
         return True
 
+    def add_doubt(self, start: int, to: int) -> bool:
+        """Answers whether it is news."""
+        if start >= to or (start, to) in self.doubts:
+            return False
+        self.doubts = [*self.doubts[1 - _DOUBTS_MOST :], (start, to)]
+        return True
+
+    def doubts_of(self, since: int) -> bool:
+        """Whether who resumes at `since` may have seen other bytes before it than are kept."""
+        return any(start < since <= to for start, to in self.doubts)
+
     def resize(self, size: PtySize, offset: int) -> bool:
         """The size from `offset` on, and for later runs. Answers whether it is news."""
         if (size, True) == (self.size, self.resized):
@@ -94,7 +112,9 @@ class Notes:
             "runs": [_run_row(run) for run in self.runs],
             "gaps": list(self.gaps),
             "sizes": [[sized.offset, sized.size.cols, sized.size.rows] for sized in self.sizes],
+            "doubts": [[start, to] for start, to in self.doubts],
             "end": self.end,
+            "cleanAt": self.clean_at,
         }
 
 
@@ -105,7 +125,7 @@ def _run_row(run: Run) -> list[Json]:
 
 def notes_from(found: Mapping[str, Json]) -> Notes:
     """What can be read of notes kept by an earlier daemon; the rest is as in a new console."""
-    notes = Notes(end=_whole(found.get("end")) or 0)
+    notes = Notes(end=_whole(found.get("end")) or 0, clean_at=_whole(found.get("cleanAt")))
     match found.get("size"):
         case [int(cols), int(rows)] if 1 <= cols <= 1000 and 1 <= rows <= 1000:
             notes.size, notes.resized = PtySize(cols, rows), True
@@ -117,6 +137,10 @@ def notes_from(found: Mapping[str, Json]) -> Notes:
         match row:
             case [int(offset), int(cols), int(rows)] if offset >= 0 and 1 <= cols <= 1000 and 1 <= rows <= 1000:
                 notes.sizes.append(Sized(offset, PtySize(cols, rows)))
+    for row in _rows(found.get("doubts")):
+        match row:
+            case [int(start), int(to)]:
+                notes.add_doubt(start, to)
     notes.gaps = sorted(gap for gap in map(_whole, _rows(found.get("gaps"))) if gap is not None)
     return notes
 

@@ -27,7 +27,7 @@ _WHOLE_BELOW, _LINE_COSTS = 512 * 1024, 64  # the engine rotates its log at 1 Mi
 
 
 class Rejoin:
-    """One joining. `append` and `gap` are called in order with what is proved.
+    """One joining. `append` and `gap` are called in order with what is proved, `proved` where there is no gap.
 
     `counted`: how many bytes the run printed before is known, not only its newest ones.
     """
@@ -36,7 +36,7 @@ class Rejoin:
 
     def __init__(
         self, *, container: str, kept: Kept, counted: bool, engine: Engine, clock: IReactorTime, in_thread: InThread,
-        append: Callable[[bytes], None], gap: Callable[[], None],
+        append: Callable[[bytes], None], gap: Callable[[], None], proved: Callable[[], None],
     ) -> None:  # fmt: skip
         self._container = container
         self._kept = kept
@@ -46,6 +46,7 @@ class Rejoin:
         self._in_thread = in_thread
         self._append = append
         self._gap = gap
+        self._said_proved = proved
         self._live = bytearray()
         self._live_since: float | None = None
         self._ended = False
@@ -114,6 +115,7 @@ class Rejoin:
                 if self._ended:
                     await self._try()
                     if not self._over and not self._live:
+                        self._said_proved()
                         self._finish()
                     continue
                 self._news = Deferred()
@@ -158,6 +160,7 @@ class Rejoin:
             self._append(found.missing)
         if found.live_follows:
             del self._live[: found.repeated]
+            self._said_proved()
             self._finish()
         elif found.missing:
             self._kept = Kept(self._kept.tail + found.missing, self._kept.start)

@@ -18,6 +18,7 @@ RECENT = 256 * 1024  # bytes always in memory
 _BATCH = 256 * 1024  # unsaved bytes that are written at once
 _BATCH_AFTER = 0.05  # seconds that others wait
 _BACKLOG, _BACKLOG_FAILING = 8 << 20, 1 << 20  # unsaved bytes at most; above, the oldest are given up
+GIVEN_OUT = _BACKLOG + RECENT  # viewers may have seen so many bytes more than a daemon that died had on disk
 _RETRY_FIRST, _RETRY_MOST = 1.0, 30.0
 
 
@@ -201,14 +202,15 @@ class Scrollback:
         newest = found[-1][0] if found else -1
         return covering([*found, *(mark for mark in self._times.marks if mark[0] > newest)], start, end)
 
-    async def save(self) -> None:
-        """Writes what is not yet on disk; for an ordered stop."""
+    async def save(self) -> bool:
+        """Writes what is not yet on disk; for an ordered stop. False: the disk did not take it."""
         self.close()
         while self._writing:
             await sleep(self._clock, _BATCH_AFTER)
         if self.end > self._saved:
             self._writing = True
             await self._write_batch()
+        return self._saved >= self.end
 
     def close(self) -> None:
         """No more writes by itself."""
