@@ -249,6 +249,9 @@ class ServerConsole(Protocol):
     async def attach(self, container: str, *, rejoin: bool = False) -> None:
         """Holds the PTY of `container`. `rejoin`: it ran meanwhile; the engine's log fills in soon."""
 
+    async def recall(self, container: str) -> None:
+        """`container` ended while we were away: fill in its last words from the engine's log, or tell of a gap."""
+
     def type(self, data: bytes) -> None:
         """Keystrokes to the PTY. InvalidState: nothing is attached."""
 

@@ -145,6 +145,7 @@ class FakeConsole:
         self.statuses = [status]
         self.seen = b""
         self.rejoined: list[str] = []
+        self.recalled: list[str] = []
         self._line = b""
         self._watchers: list[LineWatcher] = []
         self._attachment: Attachment | None = None
@@ -159,6 +160,9 @@ class FakeConsole:
             self.rejoined.append(container)
         self._typed = OpenLine(unknown=rejoin)
         self._attachment = await self._engine.attach(container, self)
+
+    async def recall(self, container: str) -> None:
+        self.recalled.append(container)
 
     def output_received(self, data: bytes) -> None:
         self.seen += data

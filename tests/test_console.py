@@ -347,6 +347,36 @@ class RunTests(ConsoleCase):
         self.successResultOf(joining)
         self.assertEqual([mark[0] for mark in self.marks()], [0, 15])
 
+    def test_last_words_are_recalled(self) -> None:
+        """Of a run that ended while the daemon was away, from the engine's log; where it has none there is a gap."""
+        for stopped in (False, True):
+            self.setUp()
+            self.run_game()
+            self.say("one\n", after=0.1)
+            if stopped:
+                self.now(self.rooms.consoles.stop())
+            self.die()
+            self.say("last words\n")
+            self.engine.crash(GAME)
+            self.boot()
+            self.start(self.console.recall(GAME))
+            self.console.set_status(ServerStatus.CRASHED, 1, StatusReason.EXIT)
+            settle(self.clock, 1)
+            wire = self.view(since=0)
+            self.assertEqual((wire.text, wire.gaps), ("one\nlast words\n", []))
+            self.assertEqual([mark[0] for mark in self.marks()], [0, 15])
+            self.now(self.console.attach(GAME))  # and the next run goes on without a gap
+            self.assertEqual(self.view(since=0).gaps, [])
+        self.setUp()
+        self.run_game()
+        self.say("one\n", after=0.1)
+        self.die()
+        self.now(self.engine.remove(GAME))
+        self.boot()
+        self.start(self.console.recall(GAME))
+        settle(self.clock, 10)
+        self.assertEqual(self.view(since=0).gaps, [(4, None)])
+
     def test_bounded(self) -> None:
         """However often it crashes; an end without a run is no news."""
         self.console.set_status(ServerStatus.STOPPED)

@@ -439,6 +439,8 @@ class RestartOfTheDaemonTests(_Case):
         self.world.settle(1)
         self.assertEqual(self.world.status(), "crashed")
         self.assertEqual(self.world.store.events("server.status")[-1]["exitCode"], 9)
+        ended = done(self.world.engine.inspect(CONTAINER))
+        self.assertEqual(self.world.consoles.open_ones["srv_1"].recalled, [ended.id])
 
     def test_start_goes_on(self) -> None:
         """K07: a start broken off by a kill -9 is finished after the restart, with one result."""

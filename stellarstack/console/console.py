@@ -12,7 +12,7 @@ from stellarstack.console.endings import Endings
 from stellarstack.console.fanout import FanOut, FanOutViewer
 from stellarstack.console.notes import Notes, Run, notes_from
 from stellarstack.console.readers import LineReaders
-from stellarstack.console.rejoin import Rejoin
+from stellarstack.console.rejoin import Rejoin, kept_of
 from stellarstack.console.scrollback import GIVEN_OUT, Scrollback
 from stellarstack.console.segments import Segments
 from stellarstack.console.surroundings import Surroundings
@@ -220,11 +220,7 @@ class Console:
         if run is None or run.container != container:
             self._begin_run(container)
             return Kept(b"", 0), True
-        tail, end = self._scrollback.tail(), self._scrollback.end
-        gaps = [gap for gap in self._notes.gaps if gap >= run.offset]
-        begins = max(end - len(tail), gaps[-1] if gaps else run.offset)
-        tail = tail[len(tail) - (end - begins) :]
-        return Kept(tail, begins - run.offset + (1 if gaps else 0)), not gaps
+        return kept_of(run, self._notes, self._scrollback)
 
     async def _join(self, joining: Rejoin) -> None:
         await self._save_notes()
@@ -235,6 +231,15 @@ class Console:
         if not self._closed:
             joining.give_up()
             self._endings.settle()
+
+    async def recall(self, container: str) -> None:
+        """See ServerConsole.recall."""
+        if self._container is not None or self._closed:
+            return
+        self._container = container
+        joining = self._rejoin = self._new_rejoin(container)
+        joining.attach_ended()
+        await self._join(joining)
 
     def _unknown_gap(self) -> None:
         self._fanout.flush()

@@ -12,6 +12,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from stellarstack.console.notes import Notes, Run
+from stellarstack.console.scrollback import Scrollback
 from stellarstack.console.threads import InThread
 from stellarstack.core.log_join import Joined, Kept, Unproved, join
 from stellarstack.errors import StellarError
@@ -24,6 +26,15 @@ _HELD_MOST = 4 << 20  # bytes of it, at most
 _READ_TIMEOUT = 20.0
 _READINGS = 4  # of a log that cannot be read
 _WHOLE_BELOW, _LINE_COSTS = 512 * 1024, 64  # the engine rotates its log at 1 MiB at least, its own framing included
+
+
+def kept_of(run: Run, notes: Notes, scrollback: Scrollback) -> tuple[Kept, bool]:
+    """What the scrollback has of the newest run; whether it is known how much came before that."""
+    tail, end = scrollback.tail(), scrollback.end
+    gaps = [gap for gap in notes.gaps if gap >= run.offset]
+    begins = max(end - len(tail), gaps[-1] if gaps else run.offset)
+    tail = tail[len(tail) - (end - begins) :]
+    return Kept(tail, begins - run.offset + (1 if gaps else 0)), not gaps
 
 
 class Rejoin:

@@ -119,6 +119,8 @@ async def _take(server: Server, state: ContainerState | None, cause: StatusReaso
         return
     if first and server.status is ServerStatus.STARTING and (state is None or state.started_at is None):
         server.moved(server.lifecycle.start_failed())  # the daemon died before its process was there
+    if first and state is not None and state.started_at is not None and server.status.has_process:
+        server.around.tasks.spawn("the last words of a run", server.console.recall(state.id))
     server.note_end(state, cause or server.outage)
     if server.status is ServerStatus.INSTALLING and not server.busy:
         server.moved(server.lifecycle.install_ended())
