@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import choice
+from string import ascii_letters
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -40,15 +42,17 @@ FEW, MANY = 64 << 10, 128 << 10  # bytes a piece between which a flood's rests s
 UNWRITTEN_MAX = 1 << 20
 CLOSE_GRACE = 1.0
 
-# Four bytes of 255 in a row: with the default keys, Ctrl-P Ctrl-Q typed by a player would end the attach.
-_DETACH_KEYS = b"\xff,\xff,\xff,\xff"
-_PARAMS: Mapping[str, str | bytes] = {
-    "stream": "1",
-    "stdin": "1",
-    "stdout": "1",
-    "stderr": "1",
-    "detachKeys": _DETACH_KEYS,
-}
+_PARAMS: Mapping[str, str | bytes] = {"stream": "1", "stdin": "1", "stdout": "1", "stderr": "1"}
+_SECRET_KEYS = 24  # letters
+
+
+def detach_keys() -> bytes:
+    """What would end an attach when it is typed: by default Ctrl-P Ctrl-Q, so it is asked to be what nobody can guess.
+
+    The engine holds back what may be their beginning until more is typed: a byte that is in no UTF-8 text.
+    """
+    letters = [choice(ascii_letters).encode() for _ in range(_SECRET_KEYS)]
+    return b",".join([b"\xff", *letters])
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,8 @@ class Attaching:
     async def attach(self, container: str, sink: OutputSink) -> Attachment:
         """See `Engine.attach`."""
         raw = await self._containers.inspect_raw(container)
-        path = await self._client.path_of(Request("POST", path_to(container, "attach"), params=_PARAMS))
+        params = {**_PARAMS, "detachKeys": detach_keys()}
+        path = await self._client.path_of(Request("POST", path_to(container, "attach"), params=params))
         joined = Joined(container, flag(raw, "Config", "Tty"), _request(path), sink)
         protocol = AttachProtocol(clock=self._clock, joined=joined)
         await within(self._clock, self._client.timeout, f"Docker attach to {container}", self._join(protocol))

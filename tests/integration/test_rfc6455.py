@@ -201,6 +201,14 @@ class ConformanceTests(ConformanceCase):
         sent = tuple(frame(0 if at else TEXT, part, fin=at == last) for at, part in enumerate(parts))
         self.check([Case("10.1.1", sent, (echo,))])
 
+    def test_keys_that_engines_detach_at(self) -> None:
+        """Nothing that is typed ends the daemon's own attach: not Ctrl-P Ctrl-Q, not any byte many times over."""
+        session = self.session()
+        for keys in (b"\x10\x11" * 4 + b".", *(bytes([byte]) * 8 + b"." for byte in range(256))):
+            session.send(frame(BINARY, keys))
+            self._await(session, Echo(keys))
+        session.close()
+
     def test_compression(self) -> None:
         """12 and 13, A02: each offer of permessage-deflate is declined; a compressed frame is then an error."""
         for offer in OFFERS:
