@@ -239,7 +239,10 @@ class Console:
         self._container = container
         joining = self._rejoin = self._new_rejoin(container)
         joining.attach_ended()
-        await self._join(joining)
+        try:
+            await self._join(joining)
+        finally:
+            self._joined(joining)
 
     def _unknown_gap(self) -> None:
         self._fanout.flush()

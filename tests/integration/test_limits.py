@@ -28,7 +28,7 @@ while read -r line; do
     hog) x=$(yes 0123456789 | head -c 200000000); echo ${#x};;
     lines) yes 'the quick brown fox jumps over the lazy dog 0123456789' | head -c 100000000; echo; echo flood is over;;
     empty) yes '' | head -c 2000000; echo flood is over;;
-    endless) yes 0123456789 | busybox tr -d '\n' | head -c 100000000; echo; echo flood is over;;
+    endless) yes 0123456789 | busybox tr -d '\n' | head -c 200000000; echo; echo flood is over;;
     fill*) dd if=/dev/zero of=/data/fill bs=65536 count=${line#fill } conv=notrunc; echo filled;;
     *) echo "you said $line";;
   esac
@@ -148,7 +148,7 @@ class FloodTests(_LimitCase):
         self._flood(b"empty")
 
     def test_no_newline(self) -> None:
-        """K17: 100 MB without a newline."""
+        """K17: 200 MB without a newline."""
         self._flood(b"endless")
 
 
