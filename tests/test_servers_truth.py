@@ -153,7 +153,7 @@ class HungEngineTests(PowerCase):
         self.made(Program(output="Done\n", signals={}))
         self.world.engine.faults.hang(10_000)
         kill = self.power("kill")
-        self.world.run(30)
+        self.world.run(15)
         self.assertEqual(self.outcome(kill), ("failed", "timeout"))
         restart = self.power("restart", timeout=1)
         self.world.run(31)

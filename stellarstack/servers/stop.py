@@ -135,6 +135,8 @@ async def _strike(server: Server) -> None:
         server.note_end(None)
         return
     except TimedOut as error:
+        if not await _answers(server):
+            raise TimedOut(f"server {server.id} could not be killed: the engine does not answer") from None
         server.note(f"{error}; it may have come all the same")
     if await server.ended_within(max(LOOK_MOST, until - clock.seconds())):
         return
