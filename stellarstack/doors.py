@@ -77,13 +77,14 @@ class Doors:
             typed_lines=rooms.lines, clock=reactor, now=now, tasks=self._tasks,
             allowed_origins=config.server.allowed_origins,
         )  # fmt: skip
+        self._past = PastDoor(
+            archives=rooms.consoles, admission=TokenDoor(self.tokens, rooms.servers), clock=reactor, tasks=self._tasks,
+            now=now,
+        )  # fmt: skip
         site = make_site(
             reactor=reactor, tasks=self._tasks, health=rooms.facts.health, metrics=rooms.facts.metrics,
             metrics_token=config.metrics.token, console=self._endpoint.resource(),
-            past=PastDoor(
-                archives=rooms.consoles, admission=TokenDoor(self.tokens, rooms.servers), clock=reactor,
-                tasks=self._tasks, now=now,
-            ),
+            past=self._past,
             web=WebConsole(config.server.frame_ancestors),
         )  # fmt: skip
         self._http = HttpListener(
@@ -119,7 +120,10 @@ class Doors:
         return self._tls.server() is None and self._config.server.host not in ("127.0.0.1", "::1", "localhost")
 
     async def revoke(self, request: ConsoleRevoke) -> int:
-        """Refuses the tokens from now on, over restarts, and closes the sessions that match; answers how many."""
+        """Refuses the tokens from now on, over restarts, and closes the sessions that match; answers how many.
+
+        Downloads of theirs break off, too; they are not counted.
+        """
         try:
             if request.jti is not None:
                 await self.tokens.deny(request.jti, self._now() + REVOKED_FOR)
@@ -127,7 +131,8 @@ class Doors:
                 await self.tokens.revoke(request.user_id, request.server_id)
         finally:
             # also where the database cannot keep it now: in memory it holds, and nobody stays in
-            closed = self.seats.revoke(jti=request.jti, user_id=request.user_id, server_id=request.server_id)
+            self._past.revoke(request.jti, request.user_id, request.server_id)
+            closed = self.seats.revoke(request.jti, request.user_id, request.server_id)
         return closed
 
     def probe(self) -> None:

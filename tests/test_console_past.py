@@ -282,6 +282,28 @@ class DownloadTests(PastCase):
         self.assertEqual(self.rooms.tasks.names(), [])
         self.flushLoggedErrors()
 
+    def test_revoked_in_the_middle(self) -> None:
+        """K24: at about half of it a revoke breaks a download off at once; others go on, and its place is free."""
+        self.rooms.tokens.add("second", user_id="usr_2")
+        self.run_game()
+        self.say(b"0123456789abcde\n" * 200_000, after=0.1)
+        peers = []
+        for token in ("good", "good", "second"):
+            peer = OnePiecePeer(self.site)
+            peer.ask("GET", "/api/v1/servers/srv_1/console/download", None, Authorization=f"Bearer {token}")
+            settle(self.clock)
+            peers.append(peer)
+        for nothing in ((), (None, "usr_1", "srv_2"), ("jti-good", "usr_2"), (None, None, "srv_2")):
+            self.door.revoke(*nothing)
+        self.assertEqual([peer.wire.aborted for peer in peers], [False] * 3)
+        self.door.revoke(user_id="usr_1")
+        settle(self.clock)
+        self.assertEqual([peer.wire.aborted for peer in peers], [True, True, False])
+        self.assertEqual(len(self.rooms.tasks.names()), 1)
+        peers[2].leave()
+        settle(self.clock)
+        self.assertEqual(len(self.door._under_way), 0)
+
     def test_limits(self) -> None:
         """Four of a server at once; who leaves makes room."""
         self.run_game()

@@ -160,11 +160,24 @@ class SessionTests(SynchronousTestCase):
         self.assertEqual(kinds(one.woken(15.0, WALL + 400)), ["Close"])
         self.assertIsNone(one.next_wake(15.0, WALL))
 
+    def test_a_clock_that_is_set_back(self) -> None:
+        """K22: a token lives no longer for it, nor is its end told late; one that is renewed begins anew."""
+        for back in (3600, 86400):
+            one = opened()
+            self.assertEqual(kinds(one.woken(239.0, WALL - back)), [])
+            self.assertEqual(kinds(one.woken(240.0, WALL - back)), ["token.expiring"])
+            wake = one.next_wake(299.0, WALL - back)
+            self.assertEqual(wake, 1.0)
+            renewed = replace(CLAIMS, expires_at=WALL - back + 300)
+            self.assertEqual(kinds(one.verified(renewed, 299.0, WALL - back)), ["Renewed", "auth.ok"])
+            self.assertEqual(kinds(one.woken(598.0, WALL - back)), ["token.expiring"])
+            self.assertEqual(kinds(one.woken(599.0, WALL - back)), ["Close"])
+
     @examples(75)
     @given(st.lists(st.one_of(st.binary(max_size=40), st.text(max_size=40), st.dictionaries(
-        st.sampled_from(["type", "token", "data", "cols", "rows", "limit", "before"]),
+        st.sampled_from(["type", "token", "data", "cols", "rows", "limit", "before", "action"]),
         st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5),
-                  st.sampled_from(["auth", "input", "resize", "ping", "history"])), max_size=4,
+                  st.sampled_from(["auth", "input", "resize", "ping", "history", "power", "kill"])), max_size=4,
     ).map(json.dumps)), max_size=60), st.booleans())  # fmt: skip
     def test_any_frames(self, frames: list[str | bytes], authenticated: bool) -> None:
         """Nothing but effects comes of any frames; nothing follows a close; nothing is said before ready."""

@@ -16,6 +16,7 @@ from stellarstack.api.http_answers import Answer, Ask, error_answer, json_answer
 from stellarstack.api.http_body import BodyStream
 from stellarstack.api.http_query import BadQuery, Query, TokenDoor
 from stellarstack.core.asciicast import CONTENT_TYPE
+from stellarstack.core.claims import Claims
 from stellarstack.core.line_search import LineMatcher
 from stellarstack.core.messages import Json
 from stellarstack.core.patterns import BadPattern
@@ -84,21 +85,28 @@ class PastDoor:
         limits = limits or PastLimits()
         self._searches = Slots(limits.searches_each, limits.searches)
         self._downloads = Slots(limits.downloads_each, limits.downloads)
+        self._under_way: dict[BodyStream, Claims] = {}
 
     def asks(self, server_id: str) -> dict[str, Ask]:
         """The addresses below `console` of one server."""
         return {"search": partial(self.search, server_id), "download": partial(self.download, server_id)}
 
-    async def _archive(self, request: Any, server_id: str) -> ConsoleArchive:
-        await self._admission.admit(request, server_id, "console.read")
+    def revoke(self, jti: str | None = None, user_id: str | None = None, server_id: str | None = None) -> None:
+        """Breaks off the downloads of the tokens that are meant (K24)."""
+        for stream, claims in list(self._under_way.items()):
+            if claims.meant(jti, user_id, server_id):
+                stream.break_off()
+
+    async def _archive(self, request: Any, server_id: str) -> tuple[ConsoleArchive, Claims]:
+        claims = await self._admission.admit(request, server_id, "console.read")
         archive = self._archives.archive(server_id)
         if archive is None:
             raise ServerNotFound("no such server")
-        return archive
+        return archive, claims
 
     async def search(self, server_id: str, request: Any) -> Answer | None:
         """See PROTOCOL 9. The errors of TokenDoor."""
-        archive = await self._archive(request, server_id)
+        archive, _ = await self._archive(request, server_id)
         try:
             wanted = _search_of(Query(request.uri))
         except BadQuery as error:
@@ -116,7 +124,7 @@ class PastDoor:
 
     async def download(self, server_id: str, request: Any) -> Answer | None:
         """See PROTOCOL 9. The errors of TokenDoor."""
-        archive = await self._archive(request, server_id)
+        archive, claims = await self._archive(request, server_id)
         try:
             wanted = _download_of(Query(request.uri))
         except BadQuery as error:
@@ -131,8 +139,14 @@ class PastDoor:
         moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self._now()))
         name = _NOT_IN_NAMES.sub("_", f"{server_id}-{moment}.{ending}")
         head = Answer(200, b"", content_type, {"Content-Disposition": f'attachment; filename="{name}"'})
-        more = archive.download(wanted).next
-        BodyStream(request, more, clock=self._clock, ended=leave).start(self._tasks, head)
+
+        def ended() -> None:
+            self._under_way.pop(stream, None)
+            leave()
+
+        stream = BodyStream(request, archive.download(wanted).next, clock=self._clock, ended=ended)
+        self._under_way[stream] = claims
+        stream.start(self._tasks, head)
         return None
 
 

@@ -27,6 +27,7 @@ class BodyStream:
         self._clock = clock
         self._ended: Callable[[], None] | None = ended
         self._room: Deferred[None] | None = None
+        self._running: Deferred[None] | None = None
         self._paused = False
         self._whole = False
 
@@ -37,9 +38,14 @@ class BodyStream:
             self._done()
             self._request.finish()
             return
-        running = tasks.spawn("a download", self._run())
+        running = self._running = tasks.spawn("a download", self._run())
         self._request.notifyFinish().addErrback(lambda _: running.cancel())
         running.addBoth(lambda _: self._over())
+
+    def break_off(self) -> None:
+        """Nothing more of it is sent, and it does not look whole."""
+        if self._running is not None:
+            self._running.cancel()
 
     async def _run(self) -> None:
         self._request.registerProducer(self, True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
+from stellarstack.api.websocket_answers import history, ready
 from stellarstack.api.websocket_audit import AuditTrail
 from stellarstack.api.websocket_door import Door
 from stellarstack.api.websocket_power import PowerOrders
@@ -32,7 +32,7 @@ from stellarstack.core.console_effects import (
     Verify,
 )
 from stellarstack.core.console_session import ConsoleSession, SessionLimits
-from stellarstack.core.frames import Encoding, text_frame
+from stellarstack.core.frames import text_frame
 from stellarstack.core.messages import Json
 from stellarstack.core.records import ServerStatus
 from stellarstack.errors import InvalidState, StellarError, Unauthorized
@@ -41,6 +41,7 @@ from stellarstack.viewing import ConsoleFeed, Seat, Viewer, ViewRequest
 
 _VERIFY_TIMEOUT = 10.0
 _CLOSE_TIMEOUT = 10.0  # seconds for the viewer's answer to a close frame
+_END_TIMEOUT = 1.0  # the same where nothing more may be shown, not even what waits in its buffers (K23, W11)
 _LET_GO = 0.2  # seconds in which a close frame has left for the wire
 _ANSWERS_MOST = 1 << 20  # bytes of answers to a viewer that asks and does not read
 
@@ -316,14 +317,8 @@ class SocketSession:
             page = await feed.history(asked.before, asked.limit)
         finally:
             self._history_under_way = False
-        text = (
-            b64encode(page.data).decode()
-            if self._request.encoding is Encoding.RAW
-            else page.data.decode("utf-8", "replace")
-        )
-        end = page.start + len(page.data)
-        runs: list[Json] = [event.to_json() for event in feed.runs(page.start, end)]
-        self._say({"type": "history", "from": page.start, "end": end, "data": text, "first": page.first, "runs": runs})
+        runs = feed.runs(page.start, page.start + len(page.data))
+        self._say(history(page, runs, self._request.encoding))
 
     # ---------------------------------------------------------------- what its viewer says
 
@@ -332,14 +327,9 @@ class SocketSession:
         claims = self.claims
         if claims is None or self._wire is None or self._close is not None:
             return
-        message: dict[str, Json] = {"type": "ready", "serverId": claims.server_id, "status": status.value}
-        message |= {"canWrite": self._rules.may_write(), "from": start, "end": end, "expiresAt": claims.expires_at}
-        message |= {
-            "permissions": [*sorted(claims.permissions)],
-            "name": self._door.directory.name_of(claims.server_id),
-        }
-        message["runs"] = [event.to_json() for event in self._feed.runs(start, end + 1)] if self._feed else []
-        self._wire.write_frame(text_frame(message))
+        runs = self._feed.runs(start, end + 1) if self._feed else []
+        name = self._door.directory.name_of(claims.server_id)
+        self._wire.write_frame(text_frame(ready(claims, status, start, end, name, runs)))
 
     def write(self, frame: bytes) -> None:
         if self._close is None and self._wire is not None:
@@ -365,7 +355,8 @@ class SocketSession:
 
     def _drop_later(self) -> None:
         if self._drop_timer is None and self._wire is not None:
-            self._drop_timer = self._door.clock.callLater(_CLOSE_TIMEOUT, self.drop)
+            at_once = self._close is not None and self._close.code in (CloseCode.EXPIRED, CloseCode.FORBIDDEN)
+            self._drop_timer = self._door.clock.callLater(_END_TIMEOUT if at_once else _CLOSE_TIMEOUT, self.drop)
 
     def let_go(self) -> None:
         """See Caller.let_go."""

@@ -82,14 +82,10 @@ class Seating:
 
     def revoke(self, jti: str | None = None, user_id: str | None = None, server_id: str | None = None) -> int:
         """See Seats.revoke. One that is closed already, and has not let go yet, is not counted again."""
-        wanted = {"jti": jti, "user_id": user_id, "server_id": server_id}
-        given = {name: value for name, value in wanted.items() if value is not None}
         found = [
             (session, taken)
             for session, taken in self._taken.items()
-            if given
-            and not taken.revoked
-            and all(getattr(taken.seat.claims, key) == value for key, value in given.items())
+            if not taken.revoked and taken.seat.claims.meant(jti, user_id, server_id)
         ]
         for session, taken in found:
             taken.revoked = True

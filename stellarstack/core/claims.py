@@ -56,6 +56,12 @@ class Claims:
     def allows(self, permission: str) -> bool:
         return permission in self.permissions
 
+    def meant(self, jti: str | None, user_id: str | None, server_id: str | None) -> bool:
+        """Whether a revoke of these means this token: all that is given must fit, and something must be."""
+        asked = ((jti, self.jti), (user_id, self.user_id), (server_id, self.server_id))
+        given = [(wanted, mine) for wanted, mine in asked if wanted is not None]
+        return bool(given) and all(wanted == mine for wanted, mine in given)
+
 
 def judge_claims(body: Mapping[str, Json], *, node_id: str | None, now: float) -> Claims:
     """The claims of a token whose signature is good. `now` is wall-clock time in Unix seconds.

@@ -95,6 +95,7 @@ class ConsoleSession:
         self._early: list[str | bytes] = []
         self._judging = False
         self._warned = False
+        self._until = 0.0  # when the token ends, should the wall clock be set back meanwhile
         self._lines = EnteredLines()
         self._audit = AuditLines(limits.audit)
         self.claims: Claims | None = None
@@ -115,14 +116,15 @@ class ConsoleSession:
         if self._phase is _Phase.CLOSED:
             return []
         if self._phase is _Phase.OPEN:
-            return self._renew(claims, wall)
+            return self._renew(claims, now, wall)
         if wall >= claims.expires_at:
             return self._close(CloseCode.EXPIRED, "the token has expired")
         if self._path_server is not None and claims.server_id != self._path_server:
             return self._close(CloseCode.FORBIDDEN, "the token is for another server")
         if not claims.allows("console.read"):
             return self._close(CloseCode.FORBIDDEN, "the token does not allow console.read")
-        self._phase, self.claims = _Phase.OPEN, claims
+        self._phase = _Phase.OPEN
+        self._hold(claims, now, wall)
         return [Begin(claims)]
 
     def refused(self, error: StellarError) -> Sequence[Effect]:
@@ -137,21 +139,29 @@ class ConsoleSession:
     def begun(self, now: float, wall: float) -> Sequence[Effect]:
         """`ready` is out: what came before it is done now."""
         early, self._early = self._early, []
-        effects = list(self._warn(wall))
+        effects = list(self._warn(now, wall))
         for frame in early:
             effects += self._frame(frame, now, wall)
         return effects
 
-    def _renew(self, claims: Claims, wall: float) -> Sequence[Effect]:
+    def _hold(self, claims: Claims, now: float, wall: float) -> None:
+        self.claims, self._warned = claims, False
+        self._until = now + claims.expires_at - wall
+
+    def _left(self, now: float, wall: float) -> float:
+        """Seconds that the token still holds, by whichever clock says less."""
+        return min(self._until - now, self.claims.expires_at - wall if self.claims is not None else 0.0)
+
+    def _renew(self, claims: Claims, now: float, wall: float) -> Sequence[Effect]:
         mine = self.claims
         if mine is None or (claims.user_id, claims.server_id) != (mine.user_id, mine.server_id):
             return [_error("unauthorized", "the token is for another user or server")]
         if wall >= claims.expires_at or not claims.allows("console.read"):
             return [_error("unauthorized", "the token has expired or does not allow console.read")]
-        self.claims, self._warned = claims, False
+        self._hold(claims, now, wall)
         answer: dict[str, Json] = {"type": "auth.ok", "expiresAt": claims.expires_at, "canWrite": self.may_write()}
         answer["permissions"] = [*sorted(claims.permissions)]
-        return [Renewed(claims), Say(answer), *self._warn(wall)]
+        return [Renewed(claims), Say(answer), *self._warn(now, wall)]
 
     # ---------------------------------------------------------------- frames
 
@@ -276,9 +286,9 @@ class ConsoleSession:
             return self._close(CloseCode.UNAUTHORIZED, "no authentication in time") if late else []
         if self._phase is _Phase.CLOSED or self.claims is None:
             return []
-        if wall >= self.claims.expires_at:
+        if self._left(now, wall) <= 0:
             return self._close(CloseCode.EXPIRED, "the token has expired")
-        return [*self._warn(wall), *(Audit(line) for line in self._audit.woken(now))]
+        return [*self._warn(now, wall), *(Audit(line) for line in self._audit.woken(now))]
 
     def next_wake(self, now: float, wall: float) -> float | None:
         """Seconds until `woken` has something to do; None: never."""
@@ -286,18 +296,18 @@ class ConsoleSession:
             return None
         if self.claims is None:
             return max(0.0, self._auth_until - now)
-        expires = self.claims.expires_at - wall
+        expires = self._left(now, wall)
         times = [_LOOK_AGAIN, expires if self._warned else expires - _WARN_BEFORE]
         if self._audit.due is not None:
             times.append(self._audit.due - now)
         return max(0.0, min(times))
 
-    def _warn(self, wall: float) -> Sequence[Effect]:
-        if self._warned or self.claims is None or self.claims.expires_at - wall > _WARN_BEFORE:
+    def _warn(self, now: float, wall: float) -> Sequence[Effect]:
+        left = self._left(now, wall)
+        if self._warned or left > _WARN_BEFORE:
             return []
         self._warned = True
-        left = max(0.0, round(self.claims.expires_at - wall, 3))
-        return [Say({"type": "token.expiring", "expiresIn": left})]
+        return [Say({"type": "token.expiring", "expiresIn": max(0.0, round(left, 3))})]
 
     def ended(self) -> Sequence[Effect]:
         """The connection is gone: what the audit still counts."""
