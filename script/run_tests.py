@@ -171,6 +171,8 @@ def coverage() -> list[str]:
 
 
 def main(words: Sequence[str]) -> int:
+    # started in the background by a script, Ctrl-C would be ignored by all that tests start
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     part, named = (words[0] if words else "all"), words[1:]
     WORK.mkdir(parents=True)
     for earlier in RUNS.iterdir():
