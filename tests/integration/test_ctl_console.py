@@ -168,6 +168,7 @@ class TestConsoleOnTerminal(SynchronousTestCase):
             self.node.start()
             console.until(lambda: console.said.count("trying again") == console.said.count("connected again"), "back")
         console.resize(50, 90)
+        console.until(lambda: '"90x50"' in path.read_text(), "the new size stands in the recording")
         newest = int(re.findall(rb"line (\d+) of", console.shown)[-1])
         console.await_text(b"line %d " % (newest + 100))
         self.assertEqual(console.leave(), 0)
