@@ -1,4 +1,4 @@
-"""Runs the linters and the trial suites, two at a time, and counts what they say. Called by script/test."""
+"""Runs the linters and the trial suites, a few at a time, and counts what they say. Called by script/test."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ BIN = Path(sys.executable).parent
 RUNS = ROOT / ".run" / "test"
 WORK = RUNS / str(os.getpid())  # two runs at a time do not get into each other's way
 SIDE_BY_SIDE = 2
+INTEGRATION_SIDE_BY_SIDE = 3  # they wait for Docker more than they compute
 UNIT_GROUPS = 6  # processes of the unit part: few enough for their imports, enough to keep both cores at work
 EXAMPLES = 8  # times the examples of Hypothesis in the integration part; see tests/examples.py
 MODULE_DEADLINE = 300.0
@@ -185,11 +186,12 @@ def main(words: Sequence[str]) -> int:
         if part in ("unit", "all"):
             total += run_suite(pool, "unit", unit_groups(named), measured=whole)
         faults += linted()
-        if part in ("integration", "all"):
+    if part in ("integration", "all"):
+        with ThreadPoolExecutor(INTEGRATION_SIDE_BY_SIDE) as pool:
             found = run_suite(pool, "integration", integration_groups(named), measured=whole)
-            total += found
-            if found.skipped and os.environ.get("CI") == "true":
-                faults.append("integration tests were skipped, and CI has all that they need")
+        total += found
+        if found.skipped and os.environ.get("CI") == "true":
+            faults.append("integration tests were skipped, and CI has all that they need")
     if whole:
         faults += coverage()
     if faults:

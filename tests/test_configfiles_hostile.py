@@ -13,7 +13,7 @@ from stellarstack.core.blueprint import Replacement
 from stellarstack.core.configfiles import patch
 from stellarstack.errors import BlueprintInvalid, StellarError, TooLarge
 from tests.configfile_rows import ALL, PORT, look_up, patched, replacements
-from tests.examples import examples
+from tests.examples import TIMES, examples
 
 
 class HostileTests(SynchronousTestCase):
@@ -28,10 +28,12 @@ class HostileTests(SynchronousTestCase):
         laughs = "a: &a [x,x,x]\n" + "".join(
             f"{chr(98 + n)}: &{chr(98 + n)} [{','.join(['*' + chr(97 + n)] * 9)}]\n" for n in range(20)
         )
+        size = min(4, TIMES)  # in quarters of what they are in the integration part
         contents = (
-            "[" * 20_000, "{" * 20_000, '{"a":' * 5000, "[" + "1," * 60_000 + "1]", laughs, "a.b." * 1000 + "c = 1",
-            "x" * 100_000, "\n" * 120_000, " " * 100_000, "a\\\n" * 20_000, "&" * 1000,
-            "[a]\nb" + " " * 100_000, "[a]\nb=x" + " " * 100_000,
+            "[" * (5_000 * size), "{" * (5_000 * size), '{"a":' * (1250 * size),
+            "[" + "1," * (15_000 * size) + "1]", laughs, "a.b." * 1000 + "c = 1",
+            "x" * (25_000 * size), "\n" * (30_000 * size), " " * (25_000 * size), "a\\\n" * (5_000 * size), "&" * 1000,
+            "[a]\nb" + " " * (25_000 * size), "[a]\nb=x" + " " * (25_000 * size),
         )  # fmt: skip
         for content in contents:
             for parser in ALL:
