@@ -21,13 +21,15 @@ from stellarstack.api.websocket_request import Refused, UpgradeRequest, read_upg
 from stellarstack.api.websocket_session import SocketSession
 from stellarstack.api.websocket_wire import ConsoleWire, wire_factory
 from stellarstack.config import ConsoleConfig
-from stellarstack.core.console_session import CloseCode
+from stellarstack.core.console_session import Bucket, CloseCode
 from stellarstack.core.identifiers import SERVER_ID_BYTES
 from stellarstack.interfaces import EventBus, Intake, ServerDirectory, TokenVerifier
 from stellarstack.tasks import Tasks, sleep
 from stellarstack.viewing import ConsoleFeeds, Seats, TypedLines
 
 _STOP_STEP, _STOP_STEPS = 0.05, 20  # an ordered stop waits a second for the viewers' answers
+_FRAMES_A_MESSAGE = 16  # frames of any kind for each message that may come in a second
+_FRAMES_AT_ONCE = 2048.0
 _FORWARDED = ("host", "upgrade", "connection", "sec-websocket-key", "sec-websocket-version", "sec-websocket-protocol")
 
 
@@ -153,7 +155,7 @@ class ConsoleEndpoint:
         if transport is None:
             session.upgrade_failed()
             return
-        wire = ConsoleWire(session, wanted.protocol)
+        wire = ConsoleWire(session, wanted.protocol, self._frames_of_one())
         wire.factory = self._factory
         transport.unregisterProducer()  # the HTTP channel
         if isinstance(transport, ProtocolWrapper):
@@ -165,6 +167,12 @@ class ConsoleEndpoint:
         wire.makeConnection(transport)
         transport.resumeProducing()
         wire.dataReceived(_handshake_of(request))
+
+    def _frames_of_one(self) -> Callable[[], bool]:
+        """Counts the frames of one connection: as many as a message in the smallest sensible fragments has."""
+        rate = float(_FRAMES_A_MESSAGE * self._config.input_messages_per_second)
+        bucket = Bucket(rate, self._clock.seconds(), max(rate, _FRAMES_AT_ONCE))
+        return lambda: bucket.take(1, self._clock.seconds())
 
 
 def _handshake_of(request: Any) -> bytes:

@@ -19,6 +19,7 @@ from stellarstack.errors import StellarError
 
 SCROLLBACK_MAX, SCROLLBACK = 1 << 20, 65536
 _NUMBER = re.compile(r"\d{1,18}", re.ASCII)
+_OFFERS_MOST = 64  # extensions and their parameters; none is spoken here
 _KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")
 
 
@@ -111,6 +112,9 @@ def _check_rfc6455(method: bytes, headers: Headers) -> None:
         raise _bad("Sec-WebSocket-Version must be 13")
     if not _KEY.fullmatch(_one(headers, "sec-websocket-key").encode("latin-1", "replace")):
         raise _bad("Sec-WebSocket-Key must be 16 bytes in base64")
+    offered = headers.getRawHeaders("sec-websocket-extensions") or []
+    if sum(1 + line.count(",") + line.count(";") for line in offered) > _OFFERS_MOST:
+        raise _bad("too many extensions and parameters are offered")
     if not _one(headers, "host"):
         raise _bad("no Host header")
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from twisted.logger import Logger
 
 from stellarstack.api.websocket_outlet import BufferedOutlet, StraightOutlet, outlet_of
+from stellarstack.core.console_session import CloseCode
 from stellarstack.core.frames import lone_message
 from stellarstack.sockets import progress
 
@@ -23,6 +25,9 @@ class Received(Protocol):
 
     def heard(self) -> None:
         """Anything at all came in."""
+
+    def close(self, code: int, reason: str) -> None:
+        """Ends the session: the wire has had enough of it."""
 
     def wire_full(self) -> None: ...
 
@@ -53,13 +58,20 @@ class _QuietLog:
 
 
 class ConsoleWire(WebSocketServerProtocol):
-    """One WebSocket. Its outlet tells what its transport still holds."""
+    """One WebSocket. Its outlet tells what its transport still holds.
+
+    `may_come` answers whether one more frame may come now. Autobahn counts neither pings nor the fragments of a
+    message that never ends, and each costs as much as a message: beyond it, 1008, and nothing more is looked at.
+    """
 
     log = _QuietLog()
 
-    def __init__(self, session: Received, protocol: str | None) -> None:
+    def __init__(self, session: Received, protocol: str | None, may_come: Callable[[], bool]) -> None:
         super().__init__()
         self._session = session
+        self._may_come = may_come
+        self._deaf = False
+        self._unanswered: bytes | None = None  # the newest ping while the wire was full
         self._subprotocol = protocol
         self._lost = False
         self._outlet: StraightOutlet | BufferedOutlet | None = None
@@ -75,6 +87,11 @@ class ConsoleWire(WebSocketServerProtocol):
         self._session.opened(self)
 
     def dataReceived(self, data: bytes) -> None:
+        if self._deaf:
+            self.transport.pauseProducing()
+            return
+        if self.state == self.STATE_CLOSED:  # Autobahn would keep it for as long as we write
+            return
         self._session.heard()
         message = lone_message(data) if self._between_frames() else None
         if message is None:
@@ -85,6 +102,19 @@ class ConsoleWire(WebSocketServerProtocol):
     def _between_frames(self) -> bool:
         """Whether Autobahn waits for a new message: a key that comes whole need not go its long way."""
         return self.state == self.STATE_OPEN and not (self.data or self.inside_message or self.current_frame)
+
+    def onFrameBegin(self) -> None:
+        super().onFrameBegin()
+        if not self._may_come():
+            self._deaf, self.data = True, b""
+            self._session.close(CloseCode.POLICY, "too many frames")
+
+    def onPing(self, payload: bytes) -> None:
+        """RFC 6455, 5.5.3: of several pings the newest may be answered alone, so pongs never pile up."""
+        if self.full:
+            self._unanswered = payload
+        else:
+            self.sendPong(payload)
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         if self.state == self.STATE_OPEN:
@@ -118,6 +148,12 @@ class ConsoleWire(WebSocketServerProtocol):
         self._turns += 1
         if self.state == self.STATE_OPEN:
             (self._session.wire_full if full else self._session.wire_free)()
+            self._answer_ping()
+
+    def _answer_ping(self) -> None:
+        if self._unanswered is not None and not self.full:
+            payload, self._unanswered = self._unanswered, None
+            self.sendPong(payload)
 
     @property
     def full(self) -> bool:

@@ -144,6 +144,23 @@ class NodeProcess:
         text = Path(f"/proc/{self.process.pid}/statm").read_text()
         return int(text.split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
+    def forget_peak(self) -> None:
+        """From now on `peak` is of what comes."""
+        assert self.process is not None
+        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
+
+    def peak(self) -> int:
+        """The most resident memory there was, in bytes."""
+        assert self.process is not None
+        text = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(text.partition("VmHWM:")[2].split()[0]) * 1024
+
+    def holds(self) -> tuple[int, int]:
+        """How many descriptors and threads it has."""
+        assert self.process is not None
+        of = Path(f"/proc/{self.process.pid}")
+        return len(list((of / "fd").iterdir())), len(list((of / "task").iterdir()))
+
     def until(self, holds: Callable[[], Any], timeout: float, what: str) -> Any:
         """Waits until `holds` is true and answers what it said; AssertionError with the log's end where it never is."""
         deadline = time.monotonic() + timeout
