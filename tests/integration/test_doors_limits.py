@@ -95,7 +95,8 @@ class LimitTests(DoorCase):
         other = self.enter("srv_2")
         tokens = {
             "good": self.node.token("srv_1"), "expired": self.node.token("srv_1", lifetime=-5.0),
-            "files": self.node.token("srv_1", ["files.read"]), "gone": self.node.token("srv_9"), "bad": "strk_console_x",
+            "files": self.node.token("srv_1", ["files.read"]), "gone": self.node.token("srv_9"),
+            "bad": "strk_console_x",
         }  # fmt: skip
         kept: deque[HandSocket] = deque(maxlen=600)  # more than the daemon itself keeps; they never let go
         self.node.forget_peak()
