@@ -5,13 +5,10 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import Any, cast
 
-from twisted.internet.interfaces import IReactorThreads
-from twisted.python.threadpool import ThreadPool
-from twisted.trial.unittest import SynchronousTestCase, TestCase
+from twisted.trial.unittest import SynchronousTestCase
 
-from stellarstack.auth.secrets import load_or_make_secret, own_secret, read_or_make_secret
+from stellarstack.auth.secrets import own_secret, read_or_make_secret
 from stellarstack.config import AuthConfig, Secret
 from stellarstack.errors import ConfigError
 
@@ -80,26 +77,3 @@ class JwtSecretFile(SynchronousTestCase):
         for name in ("link", "folder", "pipe", "jwt_secret/below"):
             error = self.assertRaises(ConfigError, read_or_make_secret, folder / name)
             self.assertIn(str(folder / name), str(error))
-
-
-class InAThread(TestCase):
-    """The reactor does not wait for the disk."""
-
-    async def test_threaded(self) -> None:
-        """Asked in the reactor, the file is made by a thread, with the same result."""
-        path = Path(self.mktemp()) / "jwt_secret"
-        pool = ThreadPool(1, 1)
-        pool.start()
-        self.addCleanup(pool.stop)
-
-        class Threads:
-            def getThreadPool(self) -> ThreadPool:
-                return pool
-
-            def callFromThread(self, f: Any, *args: Any, **kwargs: Any) -> None:
-                from twisted.internet import reactor
-
-                cast(Any, reactor).callFromThread(f, *args, **kwargs)
-
-        secret = await load_or_make_secret(path, cast(IReactorThreads, Threads()))
-        self.assertEqual(secret, read_or_make_secret(path))

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import hmac
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import jwt
@@ -34,8 +34,12 @@ class DenyStore:
     def __init__(self) -> None:
         self.rows: dict[str, float] = {}
         self.failing = False
+        self.meanwhile: Callable[[], Awaitable[None]] | None = None  # happens once, while the next commit is under way
 
     async def deny(self, jti: str, expires_at: float) -> None:
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            await meanwhile()
         if self.failing:
             raise StoreFailed("the disk is full")
         self.rows[jti] = expires_at
@@ -431,6 +435,12 @@ class Revoked(TokenCase):
         self.refused(signed(), Unauthorized, tokens)
         self.refused(signed(), Unauthorized, self.make(jwt_secret=Secret(SECRET), single_use_tokens=True))
         self.verify(signed(jti="j2"), tokens)
+
+    def test_revoked_while_it_is_used(self) -> None:
+        """P04, W12: a revoke that comes while the use is committed is not missed."""
+        tokens = self.make(jwt_secret=Secret(SECRET), single_use_tokens=True)
+        self.store.meanwhile = lambda: tokens.revoke("user_1", None)
+        self.refused(signed(), Forbidden, tokens)
 
     def test_p04_a_bad_token_uses_nothing(self) -> None:
         """P04: a token that is refused does not burn its `jti`."""

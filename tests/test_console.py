@@ -14,8 +14,9 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from stellarstack.config import ConsoleConfig
+from stellarstack.console.fanout import FanOut
 from stellarstack.console.segments import Segments
-from stellarstack.core.frames import Encoding
+from stellarstack.core.frames import Encoding, stats_frame
 from stellarstack.core.messages import Json
 from stellarstack.core.records import PtySize, ServerStatus, StatusReason
 from stellarstack.errors import DockerUnavailable, InvalidPayload, InvalidState
@@ -639,6 +640,17 @@ class RejoinTests(ConsoleCase):
         self.assertEqual(self.everything(), b"one\nlast words\n")
 
 
+class _SlowPast:
+    """A disk that does not answer."""
+
+    async def read(self, start: int, limit: int) -> tuple[int, bytes]:
+        await Deferred()
+        return start, b""
+
+    def gap_after(self, offset: int) -> int | None:
+        return None
+
+
 class FanOutTests(ConsoleCase):
     """Every viewer gets exactly the bytes or an explicit gap; nobody waits for anybody."""
 
@@ -668,6 +680,23 @@ class FanOutTests(ConsoleCase):
         self.assertIs(shown[0][0], shown[1][0])
         told = [b"two\x1b[1m\n", b"\x18\r\n[stellarstack: the server is crashed, exit code 3]\r\n"]
         self.assertEqual(shown[0], told)
+
+    def test_figures_for_a_full_wire(self) -> None:
+        """One whose scrollback is still on its way, and that takes nothing, is sent no figures: they come again."""
+        past: Any = _SlowPast()
+        fanout = FanOut(past=past, cap=65536, clock=self.clock, now=self.clock.seconds, end=100)
+        wire = Wire()
+        viewer = fanout.join(wire, Encoding.RAW, True, 0)
+        ensureDeferred(viewer.replay())
+        figures = stats_frame({"cpu": 1.0})
+        fanout.notice(figures, stats=True)
+        self.assertEqual(len(wire.frames), 1)
+        viewer.full()
+        fanout.notice(figures, stats=True)
+        self.assertEqual(len(wire.frames), 1)
+        viewer.free()
+        fanout.notice(figures, stats=True)
+        self.assertEqual(len(wire.frames), 2)
 
     def test_scrollback_begins_with_a_line(self) -> None:
         """Or with a character, where the line is longer than what was asked for."""

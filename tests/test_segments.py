@@ -185,10 +185,10 @@ class DamageTests(PackedCase):
         plain = self.folder / (first.name[:20] + ".log")
         plain.write_bytes(self.segments.read(0, int(second.name[:20]))[1])
         (self.folder / (second.name + ".new")).write_bytes(b"half")
-        (self.folder / "console.json.new").write_bytes(b"{")
+        (self.folder / ".console.json.0123456789abcdef.tmp").write_bytes(b"{")
         again = self.open()
         self.assertEqual(self.all_of(again), [(0, LINES)])
-        self.assertEqual((list(self.folder.glob("*.new")), plain.exists()), ([], False))
+        self.assertEqual(([*self.folder.glob("*.new"), *self.folder.glob(".*")], plain.exists()), ([], False))
         first.write_bytes(first.read_bytes()[:100])  # the packed one is not whole: the plain one counts
         plain.write_bytes(LINES[: int(second.name[:20])])
         self.assertEqual(self.all_of(self.open()), [(0, LINES)])

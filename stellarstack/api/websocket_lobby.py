@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import IPv6Address, ip_address
 from typing import Protocol
 
+from stellarstack.core.addresses import address_of, customer_of
 from stellarstack.core.console_session import CloseCode
 
 LEAVING = 256  # closed connections that may wait for the other side's answer
@@ -83,12 +83,5 @@ class Lobby:
 
 def _host_of(peer: str) -> str:
     """Whose share a connection counts to; empty: nobody's."""
-    try:
-        address = ip_address(peer.partition("%")[0])
-    except ValueError:
-        return ""
-    if isinstance(address, IPv6Address):
-        if address.ipv4_mapped is None:
-            return "" if address.is_loopback else str(IPv6Address(int(address) >> 64 << 64))
-        return _host_of(str(address.ipv4_mapped))
-    return "" if address.is_loopback else str(address)
+    address = address_of(peer)
+    return "" if address is None or address.is_loopback else customer_of(address)

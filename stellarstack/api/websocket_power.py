@@ -6,6 +6,7 @@ import json
 import secrets
 from collections.abc import Callable
 
+from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
 from stellarstack.api.websocket_door import Door
@@ -51,6 +52,8 @@ class PowerOrders:
             await self._door.intake.receive(json.dumps(envelope).encode(), Origin.CONSOLE)
         except StellarError as error:
             self._failed(command_id, kind, error)
+        except CancelledError:  # the daemon stops
+            raise
         except Exception:
             self._log.failure("a power action for {server} could not be taken", server=self._server_id)
             self._failed(command_id, kind, StellarError("a fault of the daemon's own; its log tells more"))

@@ -10,9 +10,6 @@ import secrets
 import stat
 from pathlib import Path
 
-from twisted.internet.interfaces import IReactorThreads
-from twisted.internet.threads import deferToThreadPool
-
 from stellarstack.atomic import make_once
 from stellarstack.config import AuthConfig, Secret
 from stellarstack.errors import ConfigError
@@ -21,13 +18,8 @@ _MIN_BYTES = 32
 _MAX_BYTES = 4096
 
 
-async def load_or_make_secret(path: Path, reactor: IReactorThreads) -> Secret:
-    """Reads the secret, in a thread; makes it where there is none. ConfigError: unreadable, too open or too short."""
-    return await deferToThreadPool(reactor, reactor.getThreadPool(), read_or_make_secret, path)
-
-
 def read_or_make_secret(path: Path) -> Secret:
-    """The same, at once: it blocks."""
+    """Reads the secret; makes it where there is none. It blocks. ConfigError: unreadable, too open or too short."""
     try:
         try:
             return _read(path)

@@ -53,7 +53,7 @@ class ConsoleTokens:
         store: Store,
         now: Callable[[], float],
     ) -> None:
-        """`secret` is used where daemon.toml names none (load_or_make_secret). ConfigError: no usable key."""
+        """`secret` is used where daemon.toml names none (own_secret). ConfigError: no usable key."""
         self._node_id = node_id
         self._algorithm = auth.jwt_algorithm
         self._single_use = auth.single_use_tokens
@@ -73,13 +73,17 @@ class ConsoleTokens:
         """Unauthorized, TokenExpired or Forbidden (its `jti` is denied). Under `single_use_tokens` this is its use."""
         bare = token[len(PREFIX) :] if token.startswith(PREFIX) else token
         claims = judge_claims(open_token(bare, self._algorithm, self._keys), node_id=self._node_id, now=self._now())
+        self._refuse_revoked(claims)
+        if self._single_use:
+            await self._use(claims)
+            self._refuse_revoked(claims)  # it may have been meanwhile
+        return claims
+
+    def _refuse_revoked(self, claims: Claims) -> None:
         if self._denylist.is_denied(claims.jti) or self._denylist.is_revoked(
             claims.user_id, claims.server_id, claims.issued_at
         ):
             raise Forbidden("the token was revoked")
-        if self._single_use:
-            await self._use(claims)
-        return claims
 
     async def revoke(self, user_id: str | None, server_id: str | None) -> None:
         """Refuses every token issued up to now for the user, the server or both. StoreFailed: only till the restart."""

@@ -165,6 +165,8 @@ class FanOutViewer:
                 return False
             self.state, self.next_item = _State.BEHIND, number
         elif self.state is _State.REPLAY and isinstance(item, Notice) and not item.in_past:
+            if item.stats and self._full:
+                return False  # the next figures come in a second
             self._show(item)
         return self.state is _State.BEHIND
 

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 
+from stellarstack.atomic import remove_leftovers, sync_folder, write_atomically
 from stellarstack.console.packed import pack, packed_size, read_packed
 from stellarstack.console.times import Mark, append_marks, covering, read_marks
 from stellarstack.core.messages import Json
@@ -25,7 +26,7 @@ _SEGMENT_MOST = 8 << 20
 _PLAIN = re.compile(r"\d{20}\.log", re.ASCII)
 _PACKED = re.compile(r"\d{20}\.logz", re.ASCII)
 _TIMES = re.compile(r"\d{20}\.times", re.ASCII)
-_UNFINISHED = re.compile(r"(\d{20}\.(logz|times)|console\.json)\.new", re.ASCII)
+_UNFINISHED = re.compile(r"\d{20}\.(logz|times)\.new", re.ASCII)
 _LOOK_AHEAD = 4096  # how much longer a segment may grow so that the next begins with a line
 _NOTES = "console.json"
 
@@ -69,6 +70,7 @@ class Segments:
         self._directory.mkdir(mode=0o750, parents=True, exist_ok=True)
         for name in self._names(_UNFINISHED):
             (self._directory / name).unlink(missing_ok=True)
+        remove_leftovers([self._directory])
         found = self._found()
         self._sizes = _chain(found, floor, self._limit)
         self._packed &= set(self._sizes)
@@ -179,7 +181,7 @@ class Segments:
         else:
             plain = self._path(start)
             fresh.replace(target)
-            _sync(self._directory)
+            sync_folder(self._directory)
             self._packed.add(start)
             plain.unlink(missing_ok=True)
 
@@ -250,13 +252,7 @@ class Segments:
     def note(self, notes: Mapping[str, Json]) -> None:
         """Replaces the notes as a whole (K15)."""
         self._directory.mkdir(mode=0o750, parents=True, exist_ok=True)
-        fresh = self._directory / (_NOTES + ".new")
-        with fresh.open("w") as file:
-            json.dump(notes, file, separators=(",", ":"))
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(self._directory / _NOTES)
-        _sync(self._directory)
+        write_atomically(self._directory / _NOTES, json.dumps(notes, separators=(",", ":")).encode())
 
 
 def _chain(found: Mapping[int, int | None], floor: int, limit: int) -> dict[int, int]:
@@ -275,11 +271,3 @@ def _chain(found: Mapping[int, int | None], floor: int, limit: int) -> dict[int,
         kept[start] = upper - start
         upper = start
     return dict(sorted(kept.items()))
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

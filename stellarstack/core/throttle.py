@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address
+
+from stellarstack.core.addresses import address_of, customer_of
 
 _ADDRESSES = 4096  # remembered; beyond, the one that was silent longest is forgotten
 _FREE_FAILURES = 6  # failed logins until an address has to wait
@@ -91,7 +92,8 @@ class Throttle:
         return len(self._addresses)
 
     def _of(self, host: str, now: float) -> _Address:
-        key = _network(host)
+        address = address_of(host)
+        key = customer_of(address) if address is not None else host
         found = self._addresses.pop(key, None) or _Address(self._burst, now)
         self._addresses[key] = found
         if len(self._addresses) > _ADDRESSES:
@@ -103,15 +105,3 @@ class Throttle:
             if not address.waiting:
                 del self._addresses[key]
                 return
-
-
-def _network(host: str) -> str:
-    try:
-        address = ip_address(host.partition("%")[0])
-    except ValueError:
-        return host
-    if isinstance(address, IPv6Address):
-        if address.ipv4_mapped is not None:
-            return str(address.ipv4_mapped)
-        return f"{int(address) >> 64:x}"
-    return str(address)
