@@ -98,6 +98,28 @@ class DrainTests(PowerCase):
         self.world.run(5)
         self.assertEqual(self.world.status("srv_2"), "running")
 
+    def test_begun_in_a_crash_wait(self) -> None:
+        """One that waits to be restarted when the drain begins is at rest from then on, as if it had crashed in it."""
+        self.world.engine.crash(f"{NODE}.srv_0", 1)
+        self.world.run(0.5)
+        self.drain()
+        self.world.run(5)
+        self.drain(cancel=True)
+        self.world.run(5)
+        self.assertEqual(self.world.status("srv_0"), "crashed")
+        self.world.restart()
+        self.world.run(120)
+        self.assertEqual(self.world.status("srv_0"), "crashed")
+        self.assertEqual(self.world.status("srv_1"), "running")
+
+    def test_over_before_the_crash_wait(self) -> None:
+        """A drain that is taken back before the wait is over costs no server its restart."""
+        self.world.engine.crash(f"{NODE}.srv_0", 1)
+        self.drain()
+        self.drain(cancel=True)
+        self.world.run(5)
+        self.assertEqual(self.world.status("srv_0"), "running")
+
     def test_cancel_of_an_emptied_one(self) -> None:
         """A node that was emptied can be put back into service."""
         self.drain()

@@ -513,13 +513,34 @@ class StopTests(PowerCase):
         self.assertIn(b"nobody", console.seen)
         self.assertNotIn(b"glued", console.seen)
 
-    def test_without_a_terminal(self) -> None:
-        """Where the terminal is not attached the stop goes on with a signal."""
-        self.made()
+    def without_a_terminal(self, program: Program, word: str) -> str:
+        self.made(program, blueprint={"docker": {"image": "test/other:1", "stop_command": word, "stop_timeout": 30}})
         self.world.engine.get(CONTAINER).drop_attached()
-        stop = self.power("stop", timeout=1)
-        self.world.run(3)
+        return self.power("stop")
+
+    def test_without_a_terminal(self) -> None:
+        """EGGS 2: where the terminal is not attached nothing can be typed: SIGTERM comes at once."""
+        stop = self.without_a_terminal(Program(output="Done\n", replies={"stop": 0}), "stop")
+        self.world.run(0.5)
         self.assertEqual(self.answer(stop), {"status": "stopped", "exitCode": 143, "forced": True})
+
+    def test_without_a_terminal_slowly(self) -> None:
+        """The signal has the time that the typed word would have had: a world that takes 20 s to save is saved."""
+        stop = self.without_a_terminal(Program(output="Done\n", signals={"SIGTERM": 0}, delay=20.0), "stop")
+        self.world.run(21)
+        self.assertEqual(self.answer(stop), {"status": "stopped", "exitCode": 0, "forced": True})
+
+    def test_without_a_terminal_deaf(self) -> None:
+        """And no longer: one that does not heed it is killed as any other."""
+        stop = self.without_a_terminal(Program(output="Done\n", signals={}), "stop")
+        self.world.run(36)
+        self.assertEqual(self.answer(stop), {"status": "stopped", "exitCode": 137, "forced": True})
+
+    def test_control_key_without_a_terminal(self) -> None:
+        """`^C` that cannot be pressed comes as SIGINT at once, and is no force."""
+        stop = self.without_a_terminal(Program(output="Done\n", signals={"SIGINT": 0}), "^C")
+        self.world.run(0.5)
+        self.assertEqual(self.answer(stop), {"status": "stopped", "exitCode": 0, "forced": False})
 
     def test_vanishes(self) -> None:
         """K03: a container that vanishes under a kill counts as ended, its exit status unknown."""

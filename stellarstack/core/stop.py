@@ -34,7 +34,7 @@ class StopMethod:
 
     @property
     def signal(self) -> str:
-        """The signal that says the same, for the container's `StopSignal`."""
+        """The signal that says the same: the container's `StopSignal`, and what is sent where no terminal is there."""
         if self.kind is StopKind.SIGNAL:
             return self.value
         return "SIGINT" if self.kind is StopKind.CONTROL else "SIGTERM"
@@ -72,7 +72,7 @@ class ConsoleLine:
 
 @dataclass(frozen=True, slots=True)
 class ControlByte:
-    """Press a control key: one byte into the PTY. Where nothing is attached it is left out."""
+    """Press a control key: one byte into the PTY."""
 
     byte: bytes
 

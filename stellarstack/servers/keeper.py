@@ -271,8 +271,11 @@ class Keeper:
             self._add_internal(server.id, "restart after a crash", lambda step: self._again(server, step), _forget)
 
     def _may_come_back(self, server: Server) -> bool:
-        here = self._household.find(server.id) is server
-        return here and server.record.wanted and not server.status.has_process and not self._draining()
+        """One whose turn comes while the node drains is at rest from then on, as if it had crashed just now."""
+        waits = self._household.find(server.id) is server and server.record.wanted and not server.status.has_process
+        if waits and self._draining():
+            server.rest()
+        return waits and server.record.wanted
 
     async def _again(self, server: Server, step: Step) -> dict[str, Json]:
         if not self._may_come_back(server):

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from twisted.internet.defer import CancelledError
 
 from stellarstack.core.messages import Json
 from stellarstack.core.records import ServerStatus
-from stellarstack.core.stop import ConsoleLine, ControlByte, Signal, StopStep, Wait, stop_steps
+from stellarstack.core.stop import (
+    ConsoleLine,
+    ControlByte,
+    Signal,
+    StopKind,
+    StopMethod,
+    Wait,
+    stop_steps,
+)
 from stellarstack.errors import ContainerGone, DockerUnavailable, InvalidState, StellarError, TimedOut
 from stellarstack.servers.lane import Step
 from stellarstack.servers.ports import try_ports
@@ -69,7 +77,7 @@ async def bring_down(server: Server, timeout: float | None) -> bool:
     server.moved(server.lifecycle.stop_began())
     limit = server.spec.blueprint.stop_timeout if timeout is None else timeout
     with _ending(server):
-        return await _walk(server, stop_steps(server.spec.blueprint.stop, limit), limit)
+        return await _walk(server, server.spec.blueprint.stop, limit)
 
 
 async def strike(server: Server) -> None:
@@ -107,18 +115,22 @@ def _ending(server: Server) -> Iterator[None]:
         raise
 
 
-async def _walk(server: Server, steps: tuple[StopStep, ...], limit: float) -> bool:
+async def _walk(server: Server, method: StopMethod, limit: float) -> bool:
     forced, clock = False, server.around.clock
     due = clock.seconds()  # what an engine that hangs takes longer for a signal is taken from the wait after it
-    for number, part in enumerate(steps):
+    for number, part in enumerate(stop_steps(method, limit)):
         forced = (isinstance(part, Signal) and (number > 0 or limit <= 0) and part.name != "SIGINT") or forced
-        if part == Signal("SIGKILL"):
-            await _strike(server)
-        elif isinstance(part, Wait):
-            due += part.seconds
-            await server.ended_within(max(0.0, due - clock.seconds()))
-        else:
-            await _take(server, part)
+        match part:
+            case Signal("SIGKILL"):
+                await _strike(server)
+            case Signal(name):
+                await _signal(server, name)
+            case Wait(seconds):
+                due += seconds
+                await server.ended_within(max(0.0, due - clock.seconds()))
+            case _ if not _pressed(server, part):
+                instead = StopMethod(StopKind.SIGNAL, method.signal)  # at once, and with all the time (EGGS.md 2)
+                return await _walk(server, instead, limit) or method.kind is StopKind.COMMAND
         if not server.status.has_process:
             return forced
     return forced
@@ -153,21 +165,17 @@ async def _answers(server: Server) -> bool:
     return True
 
 
-async def _take(server: Server, part: StopStep) -> None:
-    match part:
-        case Signal(name):
-            await _signal(server, name)
-        case ConsoleLine(line):
-            _press(server, lambda: server.console.enter(line))
-        case ControlByte(byte):
-            _press(server, lambda: server.console.type(byte))
-
-
-def _press(server: Server, press: Callable[[], None]) -> None:
+def _pressed(server: Server, part: ConsoleLine | ControlByte) -> bool:
+    """Whether there is a terminal to type into."""
     try:
-        press()
+        if isinstance(part, ConsoleLine):
+            server.console.enter(part.text)
+        else:
+            server.console.type(part.byte)
     except InvalidState:
         server.note("its terminal is not attached; the stop goes on with a signal")
+        return False
+    return True
 
 
 async def _signal(server: Server, name: str) -> None:
