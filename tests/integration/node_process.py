@@ -244,7 +244,7 @@ class NodeProcess:
         claims = {
             "iss": "stellarstack", "sub": "user_1", "aud": self.node_id, "iat": now, "exp": now + lifetime,
             "jti": uuid.uuid4().hex, "serverId": server_id,
-            "permissions": permissions or {"canRead": True, "canWrite": True},
+            "permissions": {"canRead": True, "canWrite": True} if permissions is None else permissions,
         }  # fmt: skip
         return "strk_console_" + jwt.encode(claims, (self.state / "jwt_secret").read_text().strip(), "HS256")
 
