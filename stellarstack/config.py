@@ -169,6 +169,8 @@ class ConsoleConfig:
     stall_deadline: float = _key(60.0, low=1, high=3600)
     input_bytes_per_second: int = _key(65536, low=1, high=2**30)
     input_messages_per_second: int = _key(100, low=1, high=100_000)
+    flood_bytes_per_second: int = _key(2**20, low=0, high=2**40)
+    flood_viewer_bytes_per_second: int = _key(0, low=0, high=2**40)
     publish_logs: bool = _key(True)
     audit_commands: str = _key("full", one_of=("full", "redacted", "off"))
 

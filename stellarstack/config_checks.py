@@ -18,6 +18,8 @@ from stellarstack.errors import ConfigError
 # As a browser calls an origin, since the page compares it; and nothing that could end a directive of a header.
 _ANCESTOR = re.compile(r"https?://([a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 
+_LEAST_FLOOD = 65536  # bytes a second: less is what games honestly print, or a screen drawn anew
+
 
 def check_together(config: Config, path: Path) -> None:
     """Raises ConfigError, one line like those of the loader."""
@@ -29,6 +31,7 @@ def check_together(config: Config, path: Path) -> None:
     _check_origins(config, refuse)
     _check_ancestors(config, refuse)
     _check_auth(config, refuse)
+    _check_flood(config, refuse)
     _check_ssh(config, refuse)
     tls = config.tls
     if (tls.certificate is None) != (tls.key is None):
@@ -58,6 +61,13 @@ def _check_ancestors(config: Config, refuse: Any) -> None:
         if not _ANCESTOR.fullmatch(origin):
             shown = f"in entry {number}: {origin!a:.80}"
             refuse("server", "frame_ancestors", shown, "https://HOST or https://HOST:PORT (or http://), lower case")
+
+
+def _check_flood(config: Config, refuse: Any) -> None:
+    for key in ("flood_bytes_per_second", "flood_viewer_bytes_per_second"):
+        found = getattr(config.console, key)
+        if 0 < found < _LEAST_FLOOD:
+            refuse("console", key, str(found), f"0 (off), or {_LEAST_FLOOD} and more")
 
 
 def _check_auth(config: Config, refuse: Any) -> None:

@@ -189,6 +189,14 @@ class TestRefusals(ConfigCase):
             r"\[docker.registries.x\] password: found nothing, allowed is needed",
         ),
         ('[docker.registries."a b"]', r"\[docker.registries\]: found the name 'a b', allowed is 1–128"),
+        (
+            "[console]\nflood_bytes_per_second = 10",
+            r"\[console\] flood_bytes_per_second: found 10, allowed is 0 \(off\), or 65536 and more",
+        ),
+        (
+            "[console]\nflood_viewer_bytes_per_second = 65535",
+            "flood_viewer_bytes_per_second: found 65535, allowed is 0",
+        ),
         ("[auth]\njwt_secret = []", r"\[auth\] jwt_secret: found a list, allowed is a string"),
         ('[auth]\njwt_algorithm = "none"', r"\[auth\] jwt_algorithm: found 'none', allowed is HS256 \| EdDSA"),
         ('[auth]\njwt_algorithm = "EdDSA"', r"\[auth\] jwt_public_key: found nothing, allowed is a public key in PEM"),

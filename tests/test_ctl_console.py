@@ -174,6 +174,8 @@ class TestConsole(ConsoleCase):
             peer.frame(type="gap", to=900, **{"from": 400})
             peer.frame(type="gap", to=None, **{"from": 900})
             peer.frame(type="error", code="rate_limited", message="slower, please")
+            peer.frame(type="notice", code="flood", message="it floods")
+            peer.frame(type="notice", code="of a later version")
             peer.frame(type="stats", metrics={})
             peer.say(ws.TextMessage("[]"))
             peer.say(ws.Ping(b"x"))
@@ -186,7 +188,7 @@ class TestConsole(ConsoleCase):
         screen = FakeScreen((b"end", b"\x1d"))
         self.play(screen, script)
         told = ["s is running; Ctrl-] leaves", "s is stopping", "! 500 bytes not shown here"]
-        self.assertEqual(screen.said, [*told, "! some output not shown here", "slower, please"])
+        self.assertEqual(screen.said, [*told, "! some output not shown here", "slower, please", "it floods"])
 
     def test_piped_input_ends(self) -> None:
         """What is piped in is typed, and its end leaves after a moment."""

@@ -249,6 +249,18 @@ class EndTests(SshCase):
         self.assertEqual(slow.screen().count(b"bytes are missing here]"), 1)
         self.assertTrue(slow.screen().endswith(b"x\r\n"))
 
+    def test_a_flood(self) -> None:
+        """It is told as a dim line, and so is its end."""
+        peer = self.watch(window=1 << 28)
+        for _ in range(16):
+            self.say(b"x" * 2**19 + b"\n")
+            self.clock.advance(0.25)
+        self.assertIn(b"\x1b[2m[stellarstack: the server floods its console with 2.0 MiB a second", peer.screen())
+        for _ in range(8):
+            self.clock.advance(1)
+        settle(self.clock)
+        self.assertIn(b"[stellarstack: the flood is over: ", peer.screen())
+
     def test_any_window(self) -> None:
         """However small the pieces in which it takes them, a viewer gets every byte, in order."""
         rooms = [1, 7, 30_000, 100, 65_536, 16_384, 3, 16_385, 200_000]

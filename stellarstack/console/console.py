@@ -10,6 +10,7 @@ from twisted.logger import Logger
 from stellarstack.console.archive import Archive
 from stellarstack.console.endings import Endings
 from stellarstack.console.fanout import FanOut, FanOutViewer
+from stellarstack.console.flood import FloodWatch
 from stellarstack.console.notes import Notes, Run, notes_from
 from stellarstack.console.readers import LineReaders
 from stellarstack.console.rejoin import Rejoin, kept_of
@@ -21,14 +22,13 @@ from stellarstack.core.log_join import Kept
 from stellarstack.core.messages import Json
 from stellarstack.core.open_line import OpenLine
 from stellarstack.core.records import PtySize, ServerStatus, StatusReason
-from stellarstack.core.streams import orphans, readable
+from stellarstack.core.streams import readable
 from stellarstack.errors import EngineConflict, InvalidState
 from stellarstack.interfaces import Attachment, LineWatcher
 from stellarstack.tasks import sleep
 from stellarstack.viewing import HistoryPage, RunEvent, ViewerWire, ViewRequest
 
 _JOIN_WAIT, _JOIN_LOOK = 3.0, 0.05  # seconds that a viewer which saw more than we know waits for a join
-_LOOK_BACK = 65536  # bytes in which a line's start is looked for
 
 
 class _Sink:
@@ -64,6 +64,10 @@ class Console:
             server_id=server_id, node_id=around.node_id, bus=around.bus, publish=around.config.publish_logs,
             clock=around.clock, now=around.now,
         )  # fmt: skip
+        self._flood = FloodWatch(
+            server_id=server_id, around=around, announce=lambda *told: self._fanout.announce(*told),
+            unpublished=lambda: self._readers.unpublished,
+        )  # fmt: skip
         self._fanout = self._new_fanout()
         self._endings = self._new_endings()
         self._attachment: Attachment | None = None
@@ -78,8 +82,9 @@ class Console:
     def _new_fanout(self) -> FanOut:
         around = self._around
         return FanOut(
-            past=self, cap=around.config.viewer_buffer, clock=around.clock, now=around.now, end=self._scrollback.end
-        )
+            past=self, cap=around.config.viewer_buffer, clock=around.clock, now=around.now, end=self._scrollback.end,
+            rate=around.config.flood_viewer_bytes_per_second,
+        )  # fmt: skip
 
     async def load(self) -> None:
         """Takes up what an earlier daemon kept."""
@@ -178,6 +183,7 @@ class Console:
     def _output(self, data: bytes) -> None:
         self._scrollback.append(data)
         self._fanout.output(data)
+        self._flood.feed(len(data))
         self._readers.feed(data)
 
     def type(self, data: bytes) -> None:
@@ -313,7 +319,7 @@ class Console:
         """See ConsoleFeed.view. InvalidState: the console was discarded meanwhile."""
         missed = None
         if request.since is None:
-            start = await self._line_start(request.scrollback)
+            start = await self._scrollback.line_start(request.scrollback)
         else:
             start = max(request.since, self._scrollback.first)
             missed = request.since if request.since < start else None
@@ -322,6 +328,7 @@ class Console:
         start = self._border(min(max(start, self._scrollback.first), self._scrollback.end), request)
         viewer = self._fanout.join(wire, request.encoding, request.stats, start)
         wire.ready(start, self._fanout.newest(request.encoding), self._status)
+        self._flood.greet(viewer)
         if missed is not None:
             viewer.tell_gap(missed)
         elif request.since is not None and self._notes.doubts_of(request.since):
@@ -338,24 +345,10 @@ class Console:
         self._fanout.flush()  # it has seen a part of an unfinished character
         return start
 
-    async def _line_start(self, scrollback: int) -> int:
-        end, first = self._scrollback.end, self._scrollback.first
-        start = max(first, end - scrollback)
-        if start >= end or start == 0:
-            return start
-        begins, data = await self._scrollback.read(start - (start > first), min(_LOOK_BACK, scrollback + 1))
-        if start == first or begins > start:
-            return begins + orphans(data)
-        newline = data.find(b"\n", 0, len(data) - 1)
-        return begins + newline + 1 if newline >= 0 else start + orphans(data[start - begins :])
-
     async def history(self, before: int | None, limit: int) -> HistoryPage:
         """See ConsoleFeed.history. It begins at a character's border where that is known."""
-        end = self._scrollback.end if before is None else min(before, self._scrollback.end)
-        start = max(self._scrollback.first, end - limit)
-        begins, data = await self._scrollback.read_back(start, end)
-        skip = orphans(data) if begins > self._scrollback.first and len(data) > 3 else 0
-        return HistoryPage(begins + skip, data[skip:], self._scrollback.first)
+        begins, data = await self._scrollback.page(before, limit)
+        return HistoryPage(begins, data, self._scrollback.first)
 
     def runs(self, start: int, end: int) -> Sequence[RunEvent]:
         """See ConsoleFeed.runs."""
@@ -395,4 +388,5 @@ class Console:
         self._rejoin = None
         self._let_go()
         self._readers.close()
+        self._flood.close()
         self._fanout.close(code, reason)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
 from itertools import islice
 from typing import Protocol
@@ -17,81 +16,14 @@ from typing import Protocol
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from stellarstack.console.pieces import Notice, Piece
+from stellarstack.core.flood import Ration
 from stellarstack.core.frames import Encoding, binary_frame, gap_frame, output_frame
 from stellarstack.core.streams import unfinished
 from stellarstack.viewing import ViewerWire
 
 _UNFINISHED_WAITS = 0.1  # seconds, PROTOCOL 8
 _PAGE = 65536
-_ITEM_WEIGHT = 128  # what an item costs at least, in bytes
-
-
-class Piece:
-    """Output as it came: bytes [offset, end). `held` unfinished bytes before it belong to its text, `back` do not."""
-
-    __slots__ = ("_data", "_held", "_json", "_raw", "back", "end", "offset", "timestamp")
-
-    def __init__(self, offset: int, held: bytes, data: bytes, back: int, timestamp: float) -> None:
-        self.offset = offset
-        self.end = offset + len(data)
-        self.back = back
-        self.timestamp = timestamp
-        self._held = held
-        self._data = data
-        self._raw: bytes | None = None
-        self._json: bytes | None = None
-
-    def frame(self, encoding: Encoding) -> bytes:
-        """Its frame, built at the first asking; empty where it has nothing to show in this encoding."""
-        if encoding is Encoding.RAW:
-            if self._raw is None:
-                self._raw = binary_frame(self._data) if self._data else b""
-            return self._raw
-        if encoding is Encoding.PLAIN:
-            return self._data
-        if self._json is None:
-            self._json = self._text_frame()
-        return self._json
-
-    def _text_frame(self) -> bytes:
-        whole = self._held + self._data if self._held else self._data
-        whole = whole[: len(whole) - self.back] if self.back else whole
-        if not whole:
-            return b""
-        start = self.offset - len(self._held)
-        return output_frame(whole.decode("utf-8", "replace"), start, start + len(whole), self.timestamp)
-
-    def before(self, encoding: Encoding) -> int:
-        """The offset of the first byte that a viewer is shown by this."""
-        return self.offset - len(self._held) if encoding is Encoding.JSON else self.offset
-
-    def after(self, encoding: Encoding) -> int:
-        """The offset up to which a viewer has seen the stream after this."""
-        return self.end - self.back if encoding is Encoding.JSON else self.end
-
-    @property
-    def weight(self) -> int:
-        return _ITEM_WEIGHT + max(len(self._data), len(self._json or b""))
-
-
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """A frame for every viewer, and its like for a bare terminal; `stats`: only for those who may read stats.
-
-    `in_past`: replay finds it by itself when it comes to its place.
-    """
-
-    text: bytes
-    plain: bytes = b""
-    stats: bool = False
-    in_past: bool = False
-
-    def frame(self, encoding: Encoding) -> bytes:
-        return self.plain if encoding is Encoding.PLAIN else self.text
-
-    @property
-    def weight(self) -> int:
-        return _ITEM_WEIGHT + len(self.text)
 
 
 class _State(Enum):
@@ -146,6 +78,10 @@ class FanOutViewer:
         self._show_gap(start, self.at if known else None)
         self._unknown_seen = None if known else self.at  # told now, where it is not known what is missing
 
+    def tell(self, text: bytes, plain: bytes) -> None:
+        """A frame that has no place in the stream."""
+        self.wire.write(plain if self.encoding is Encoding.PLAIN else text)
+
     def leave(self) -> None:
         if self.state is _State.GONE:
             return
@@ -172,12 +108,20 @@ class FanOutViewer:
 
     def _show(self, item: Piece | Notice) -> None:
         if isinstance(item, Piece):
+            if item.after_hole:
+                self._step_over(item.before(self.encoding))
             self.at = item.after(self.encoding)
         elif item.stats and not self.stats:
             return
         frame = item.frame(self.encoding)
         if frame:
             self.wire.write(frame)
+
+    def _step_over(self, to: int) -> None:
+        """It is not shown what lies before `to`."""
+        if to > self.at:
+            self._show_gap(self.at, to)
+            self.at = to
 
     def _show_gap(self, start: int, to: int | None) -> None:
         self.wire.write(gap_frame(start, to, self.encoding))
@@ -201,17 +145,11 @@ class FanOutViewer:
     def _skip_to_kept(self) -> None:
         """It was too slow for what is kept for those behind: one gap over the oldest, and on with the rest."""
         self.next_item = self._fanout.oldest_kept
-        start = self._fanout.start_of(self.next_item, self.encoding)
-        if start > self.at:
-            self._show_gap(self.at, start)
-            self.at = start
+        self._step_over(self._fanout.start_of(self.next_item, self.encoding))
         self.wire.write(self._fanout.past.status_frame(self.encoding))
 
     def _jump(self) -> None:
-        newest = self._fanout.newest(self.encoding)
-        if newest > self.at:
-            self._show_gap(self.at, newest)
-            self.at = newest
+        self._step_over(self._fanout.newest(self.encoding))
         self.wire.write(self._fanout.past.status_frame(self.encoding))
         self.state = _State.LIVE
 
@@ -226,7 +164,7 @@ class FanOutViewer:
                 await self._room
                 continue
             newest = self._fanout.newest(self.encoding)
-            if self.at >= asked_for and newest - self.at > self._fanout.cap:
+            if self.at >= asked_for and (newest - self.at > self._fanout.cap or self._fanout.withholds):
                 return self._jump()
             unknown = self._fanout.past.gap_after(self.at)
             if unknown == self.at and self._unknown_seen != unknown:
@@ -248,8 +186,7 @@ class FanOutViewer:
 
     def _show_page(self, start: int, data: bytes, unknown: int | None) -> None:
         if start > self.at:
-            self._show_gap(self.at, start)
-            self.at = start
+            self._step_over(start)
             return  # and read again: what follows may have a limit of its own
         if self.encoding is not Encoding.JSON:
             self.at += len(data)
@@ -264,9 +201,13 @@ class FanOutViewer:
 
 
 class FanOut:
-    """All viewers of one console. `cap`: bytes kept for those whose wire is full."""
+    """All viewers of one console. `cap`: bytes kept for those whose wire is full. `rate`: bytes a second that are
+    shown at all, 0 where that is not bounded; the rest of a second is one hole, which `gap` tells.
+    """
 
-    def __init__(self, *, past: Past, cap: int, clock: IReactorTime, now: Callable[[], float], end: int) -> None:
+    def __init__(
+        self, *, past: Past, cap: int, clock: IReactorTime, now: Callable[[], float], end: int, rate: int = 0
+    ) -> None:  # fmt: skip
         self.past = past
         self.cap = cap
         self.now = now
@@ -274,6 +215,8 @@ class FanOut:
         self._end = end
         self._held = b""
         self._held_timer: IDelayedCall | None = None
+        self._ration = Ration(rate, clock.seconds()) if rate else None
+        self._hole_timer: IDelayedCall | None = None  # there is a hole at the end of what was shown
         self._viewers: tuple[FanOutViewer, ...] = ()
         self._items: deque[tuple[Piece | Notice, int]] = deque()  # and what each weighed when it came
         self._items_weight = 0
@@ -292,7 +235,37 @@ class FanOut:
         self._end += len(data)
         self._held = tail[len(tail) - back :] if back else b""
         self._wait_for_rest(fresh=True)
+        if self._ration is None or self._granted(self._ration, len(data)):
+            self._send_piece(piece)
+
+    def _granted(self, ration: Ration, size: int) -> bool:
+        now = self._clock.seconds()
+        if ration.take(size, now):
+            return True
+        if self._hole_timer is None:
+            self._hole_timer = self._clock.callLater(ration.until - now, self._end_hole)
+        return False
+
+    def _send_piece(self, piece: Piece) -> None:
+        if self._hole_timer is not None:
+            piece.after_hole = True
+            self._close_hole()
         self._send(piece)
+
+    def _end_hole(self) -> None:
+        """Nothing came after the hole so far: it is told all the same."""
+        if not self._held:  # else the unfinished character is shown next, and tells it
+            self._send_piece(Piece(self._end, b"", b"", 0, self.now()))
+
+    def _close_hole(self) -> None:
+        if self._hole_timer is not None and self._hole_timer.active():
+            self._hole_timer.cancel()
+        self._hole_timer = None
+
+    @property
+    def withholds(self) -> bool:
+        """Whether what comes is shown to nobody until the second is over."""
+        return self._hole_timer is not None
 
     def _wait_for_rest(self, *, fresh: bool) -> None:
         if self._held_timer is not None and fresh:
@@ -308,15 +281,22 @@ class FanOut:
         self._held_timer = None
         if self._held:
             held, self._held = self._held, b""
-            self._send(Piece(self._end, held, b"", 0, self.now()))
+            self._send_piece(Piece(self._end, held, b"", 0, self.now()))
 
     def notice(self, text: bytes, plain: bytes = b"", *, stats: bool = False) -> None:
         """A frame for every viewer; `plain` is shown to bare terminals instead."""
         self._send(Notice(text, plain, stats))
 
+    def announce(self, text: bytes, plain: bytes) -> None:
+        """As `notice`, past the stream: those whose wire is full get it as well, so it must be rare."""
+        for viewer in self._viewers:
+            viewer.tell(text, plain)
+
     def unknown_gap(self) -> None:
         """Nobody knows what is missing here; output goes on."""
         self.flush()
+        if self.withholds:
+            self._end_hole()
         plain = gap_frame(self._end, None, Encoding.PLAIN)
         self._send(Notice(gap_frame(self._end, None), plain, in_past=True))
 
@@ -376,5 +356,6 @@ class FanOut:
         for viewer in self._viewers:
             viewer.leave()
             viewer.wire.close(code, reason)
+        self._close_hole()
         if self._held_timer is not None and self._held_timer.active():
             self._held_timer.cancel()

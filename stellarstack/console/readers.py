@@ -14,10 +14,18 @@ from stellarstack.interfaces import EventBus, LineWatcher
 
 _LOG_LINES_A_SECOND = 200  # of a server; more are counted and told as a number
 _PART_AFTER = 0.05  # seconds until an unfinished line is offered
+# What reading may cost a second, in bytes where a line counts for more: some 15 000 short lines, or 9 000 usual ones.
+_WORK_A_SECOND, _WORK_AT_ONCE, _LINE_COSTS = 2 * 2**20, 2**20, 128
+_SLICE = 16384
+_BACKLOG = 262144  # bytes of a flood that wait to be read; older ones are read by nobody
+_BACKLOG_AFTER = 0.05
 
 
 class LineReaders:
-    """Cuts a console's output into lines and hands them on. Where nobody reads it costs next to nothing."""
+    """Cuts a console's output into lines and hands them on. Where nobody reads it costs next to nothing.
+
+    Nor does a flood cost more than so much a second: what is too much waits, the newest of it, and the rest is skipped.
+    """
 
     _log = Logger()
 
@@ -34,7 +42,11 @@ class LineReaders:
         self._cutter = LineCutter()
         self._watchers: tuple[LineWatcher, ...] = ()
         self._rate = Bucket(_LOG_LINES_A_SECOND, clock.seconds())
+        self._work = Bucket(_WORK_A_SECOND, clock.seconds(), _WORK_AT_ONCE)
+        self._backlog = bytearray()
         self._untold = 0
+        self.unpublished = 0  # lines so far that `server.log` did not tell
+        self._backlog_timer: IDelayedCall | None = None
         self._part_timer: IDelayedCall | None = None
         self._told_timer: IDelayedCall | None = None
 
@@ -49,23 +61,67 @@ class LineReaders:
 
     def feed(self, data: bytes) -> None:
         """The next bytes of the terminal."""
-        if not self._watchers and (not self._publish or self._untold):
-            self._cutter.skip(data)
-            self._untold += data.count(b"\n") if self._publish else 0
+        if self._backlog:
+            self._wait(data)
         else:
-            for line in self._cutter.feed(data):
-                self._line(line)
+            self._read(data)
         if self._watchers and self._part_timer is None:
-            self._part_timer = self._clock.callLater(_PART_AFTER, self._offer_part)
+            self._offer_later()
+
+    @property
+    def _wanted(self) -> bool:
+        """Whether anybody takes lines now."""
+        return bool(self._watchers) or (self._publish and not self._untold)
+
+    def _read(self, data: bytes) -> None:
+        """As much of it as there is work left for; the rest waits."""
+        for at in range(0, len(data), _SLICE):
+            if not self._wanted:
+                self._skip(data[at:])
+                return
+            piece = data[at : at + _SLICE]
+            if not self._work.take(len(piece) + piece.count(b"\n") * _LINE_COSTS, self._clock.seconds()):
+                self._wait(data[at:])
+                return
+            for line in self._cutter.feed(piece):
+                self._line(line)
+
+    def _skip(self, data: bytes) -> None:
+        self._cutter.skip(data)
+        if self._publish:
+            self._not_published(data.count(b"\n"))
+
+    def _wait(self, data: bytes) -> None:
+        self._backlog += data
+        over = len(self._backlog) - _BACKLOG
+        if over > 0:
+            self._skip(bytes(self._backlog[:over]))
+            del self._backlog[:over]
+        if self._backlog_timer is None:
+            self._backlog_timer = self._clock.callLater(_BACKLOG_AFTER, self._read_on)
+
+    def _read_on(self) -> None:
+        if self._backlog_timer is not None and self._backlog_timer.active():
+            self._backlog_timer.cancel()
+        self._backlog_timer = None
+        waiting = bytes(self._backlog)
+        self._backlog.clear()
+        self._read(waiting)
+
+    def _not_published(self, lines: int) -> None:
+        if not lines:
+            return
+        self._untold += lines
+        self.unpublished += lines
+        if self._told_timer is None:
+            self._told_timer = self._clock.callLater(1.0, self._tell_untold)
 
     def _line(self, line: str) -> None:
         self._tell_watchers(line)
         if not self._publish or not line:
             return
         if self._untold or not self._rate.take(1, self._clock.seconds()):
-            self._untold += 1
-            if self._told_timer is None:
-                self._told_timer = self._clock.callLater(1.0, self._tell_untold)
+            self._not_published(1)
             return
         self._emit("stdout", line)
 
@@ -76,8 +132,14 @@ class LineReaders:
             except Exception:
                 self._log.failure("a reader of {server}'s console failed", server=self._server_id)
 
+    def _offer_later(self) -> None:
+        self._part_timer = self._clock.callLater(_PART_AFTER, self._offer_part)
+
     def _offer_part(self) -> None:
         self._part_timer = None
+        if self._backlog:  # its rest may wait there
+            self._offer_later()
+            return
         part = self._cutter.part
         if part:
             self._tell_watchers(part)
@@ -95,13 +157,16 @@ class LineReaders:
 
     def run_ended(self) -> None:
         """What the run left without a newline was its last line."""
+        self._read_on()
+        self._skip(bytes(self._backlog))
+        self._backlog.clear()
         rest = self._cutter.flush()
         if rest:
             self._line(rest)
 
     def close(self) -> None:
         """No more timers."""
-        for timer in (self._part_timer, self._told_timer):
+        for timer in (self._part_timer, self._told_timer, self._backlog_timer):
             if timer is not None and timer.active():
                 timer.cancel()
-        self._part_timer = self._told_timer = None
+        self._part_timer = self._told_timer = self._backlog_timer = None

@@ -12,6 +12,7 @@ from stellarstack.console.packing import Packing
 from stellarstack.console.segments import Segments
 from stellarstack.console.threads import InThread
 from stellarstack.console.times import Mark, MarkTaker, covering
+from stellarstack.core.streams import orphans
 from stellarstack.tasks import Tasks, sleep
 
 RECENT = 256 * 1024  # bytes always in memory
@@ -19,6 +20,7 @@ _BATCH = 256 * 1024  # unsaved bytes that are written at once
 _BATCH_AFTER = 0.05  # seconds that others wait
 _BACKLOG, _BACKLOG_FAILING = 8 << 20, 1 << 20  # unsaved bytes at most; above, the oldest are given up
 GIVEN_OUT = _BACKLOG + RECENT  # viewers may have seen so many bytes more than a daemon that died had on disk
+_LOOK_BACK = 65536  # bytes in which a line's start is looked for
 _RETRY_FIRST, _RETRY_MOST = 1.0, 30.0
 
 
@@ -191,6 +193,25 @@ class Scrollback:
             parts.append(part)
             at = found + len(part)
         return begins, b"".join(parts)
+
+    async def line_start(self, size: int) -> int:
+        """Where the newest `size` bytes are best begun: after a newline, or at a character's border."""
+        end, first = self.end, self._first
+        start = max(first, end - size)
+        if start >= end or start == 0:
+            return start
+        begins, data = await self.read(start - (start > first), min(_LOOK_BACK, size + 1))
+        if start == first or begins > start:
+            return begins + orphans(data)
+        newline = data.find(b"\n", 0, len(data) - 1)
+        return begins + newline + 1 if newline >= 0 else start + orphans(data[start - begins :])
+
+    async def page(self, before: int | None, limit: int) -> tuple[int, bytes]:
+        """As `read_back`, the `limit` bytes that end at `before` (None: the end), from a character's border on."""
+        end = self.end if before is None else min(before, self.end)
+        begins, data = await self.read_back(max(self._first, end - limit), end)
+        skip = orphans(data) if begins > self._first and len(data) > 3 else 0
+        return begins + skip, data[skip:]
 
     async def times(self, start: int, end: int) -> list[Mark]:
         """When the bytes [start, end) came, in order: (offset, Unix seconds), the first mark at or before `start`.

@@ -79,9 +79,10 @@ def output_frame(text: str, offset: int, end: int, timestamp: float) -> bytes:
     return _frame(_TEXT, ('{"type":"output","data":' + quoted + tail).encode("utf-8", "replace"))
 
 
-def terminal_line(text: str) -> bytes:
+def terminal_line(text: str, *, dim: bool = False) -> bytes:
     """A line of the daemon's own on a bare terminal; CAN ends an escape sequence that may have been cut before it."""
-    return f"\x18\r\n[stellarstack: {text}]\r\n".encode("utf-8", "replace")
+    on, off = ("\x1b[2m", "\x1b[22m") if dim else ("", "")
+    return f"\x18\r\n{on}[stellarstack: {text}]{off}\r\n".encode("utf-8", "replace")
 
 
 def gap_frame(start: int, to: int | None, encoding: Encoding = Encoding.JSON) -> bytes:
@@ -99,6 +100,16 @@ def status_frame(status: str, **more: Json) -> bytes:
 def status_line(status: str, exit_code: int | None = None) -> bytes:
     """The same on a bare terminal."""
     return terminal_line(f"the server is {status}" + ("" if exit_code is None else f", exit code {exit_code}"))
+
+
+def notice_frame(code: str, message: str, **more: Json) -> bytes:
+    """`notice`: something about the console that people should see."""
+    return text_frame({"type": "notice", "code": code, "message": message, **more})
+
+
+def notice_line(message: str) -> bytes:
+    """The same on a bare terminal, dim."""
+    return terminal_line(message, dim=True)
 
 
 def stats_frame(metrics: Mapping[str, Json]) -> bytes:

@@ -162,7 +162,7 @@ class Console:
                 self._renew(socket)
             case {"type": "auth.ok"}:
                 self._renew_before(frame.get("expiresAt"))
-            case {"type": "error", "message": str(message)}:
+            case {"type": "notice" | "error", "message": str(message)}:
                 self._screen.say(message)
 
     def _begin(self, socket: ConsoleSocket, frame: dict[str, Any], start: int, status: str) -> None:

@@ -23,6 +23,7 @@ while read -r line; do
   case "$line" in
     stop) echo bye; exit 0;;
     crash) exit 3;;
+    flood) timeout 6 yes a line of a flood; echo THE END;;
     seq*) seq 1 ${line#seq } | sed 's/^/line /';;
     size) stty size;;
     vi) vi /tmp/file; echo left vi;;
@@ -105,6 +106,21 @@ class ConsoleTests(WebConsoleCase):
 
         self.until(page, smaller, "the program to be told")
         self.assertLess(told()[-1][1], first[1])
+
+    def test_flood(self) -> None:
+        """A flood is told until it is over, then that; the page is usable afterwards."""
+        self.node.create("srv_flood", TALKATIVE)
+        page = self.open("srv_flood")
+        self.shown(page, "Done")
+        self.say(page, "flood")
+        notice = page.locator("#notice")
+        expect(notice).to_contain_text("the server floods its console", timeout=20_000)
+        self.keep(page, "flood")
+        expect(notice).to_contain_text("the flood is over", timeout=30_000)
+        self.shown(page, "the flood is over")
+        self.say(page, "hello there")
+        self.shown(page, "you said hello there")
+        self.assertEqual(self.complaints, [])
 
     def test_far_back(self) -> None:
         """Over 100 000 lines: back to the very first, page by page and by a jump, and forward to the live end."""

@@ -282,6 +282,11 @@ class Viewer:
                 self._take(self.session.receive())
         return self.output
 
+    def read_once(self, timeout: float) -> None:
+        """What comes next, if anything does."""
+        if select.select([self.session], [], [], timeout)[0]:
+            self._take(self.session.receive())
+
     def frame(self, kind: str, timeout: float = 20.0) -> dict[str, Any]:
         """The first frame of this type, waited for."""
         deadline = time.monotonic() + timeout

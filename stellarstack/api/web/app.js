@@ -146,9 +146,16 @@ class Page {
       this.setStatus(message.status);
     }
     else if (message.type === "stats") this.takeStats(message.metrics);
+    else if (message.type === "notice") this.notice(message);
     else if (message.type === "token.expiring") this.access.wantSoon(message.expiresIn);
     else if (this.power.take(message)) return;
     else if (message.type === "error") tell(faultText(message), { kind: "warn" });
+  }
+
+  /** The daemon's own word on this console: that the server floods it, or does no more. */
+  notice(message) {
+    this.live.note(message.message);
+    tell(message.message, message.code === "flood" ? { kind: "warn", seconds: 0 } : {});
   }
 
   renewed(message) {

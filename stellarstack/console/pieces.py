@@ -1,0 +1,81 @@
+"""What a console sends to its viewers: pieces of output and notices, each built once per encoding. Performs no I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stellarstack.core.frames import Encoding, binary_frame, output_frame
+
+_ITEM_WEIGHT = 128  # what an item costs at least, in bytes
+
+
+class Piece:
+    """Output as it came: bytes [offset, end). `held` unfinished bytes before it belong to its text, `back` do not.
+
+    `after_hole`: what came before it was shown to nobody, which a viewer is told by a `gap` up to here.
+    """
+
+    __slots__ = ("_data", "_held", "_json", "_raw", "after_hole", "back", "end", "offset", "timestamp")
+
+    def __init__(self, offset: int, held: bytes, data: bytes, back: int, timestamp: float) -> None:
+        self.offset = offset
+        self.end = offset + len(data)
+        self.back = back
+        self.timestamp = timestamp
+        self.after_hole = False
+        self._held = held
+        self._data = data
+        self._raw: bytes | None = None
+        self._json: bytes | None = None
+
+    def frame(self, encoding: Encoding) -> bytes:
+        """Its frame, built at the first asking; empty where it has nothing to show in this encoding."""
+        if encoding is Encoding.RAW:
+            if self._raw is None:
+                self._raw = binary_frame(self._data) if self._data else b""
+            return self._raw
+        if encoding is Encoding.PLAIN:
+            return self._data
+        if self._json is None:
+            self._json = self._text_frame()
+        return self._json
+
+    def _text_frame(self) -> bytes:
+        whole = self._held + self._data if self._held else self._data
+        whole = whole[: len(whole) - self.back] if self.back else whole
+        if not whole:
+            return b""
+        start = self.offset - len(self._held)
+        return output_frame(whole.decode("utf-8", "replace"), start, start + len(whole), self.timestamp)
+
+    def before(self, encoding: Encoding) -> int:
+        """The offset of the first byte that a viewer is shown by this."""
+        return self.offset - len(self._held) if encoding is Encoding.JSON else self.offset
+
+    def after(self, encoding: Encoding) -> int:
+        """The offset up to which a viewer has seen the stream after this."""
+        return self.end - self.back if encoding is Encoding.JSON else self.end
+
+    @property
+    def weight(self) -> int:
+        return _ITEM_WEIGHT + max(len(self._data), len(self._json or b""))
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A frame for every viewer, and its like for a bare terminal; `stats`: only for those who may read stats.
+
+    `in_past`: replay finds it by itself when it comes to its place.
+    """
+
+    text: bytes
+    plain: bytes = b""
+    stats: bool = False
+    in_past: bool = False
+
+    def frame(self, encoding: Encoding) -> bytes:
+        return self.plain if encoding is Encoding.PLAIN else self.text
+
+    @property
+    def weight(self) -> int:
+        return _ITEM_WEIGHT + len(self.text)
