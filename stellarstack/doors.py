@@ -122,7 +122,7 @@ class Doors:
     async def revoke(self, request: ConsoleRevoke) -> int:
         """Refuses the tokens from now on, over restarts, and closes the sessions that match; answers how many.
 
-        Downloads of theirs break off, too; they are not counted.
+        Downloads of theirs break off, too, and SSH connections end, also those without a terminal; neither is counted.
         """
         try:
             if request.jti is not None:
@@ -133,6 +133,8 @@ class Doors:
             # also where the database cannot keep it now: in memory it holds, and nobody stays in
             self._past.revoke(request.jti, request.user_id, request.server_id)
             closed = self.seats.revoke(request.jti, request.user_id, request.server_id)
+            if self._ssh is not None:
+                self._ssh.revoke(request.jti, request.user_id, request.server_id)
         return closed
 
     def probe(self) -> None:

@@ -11,6 +11,7 @@ from stellarstack.core.console_audit import Typed
 from stellarstack.core.console_session import Audit, Close, CloseCode, Keys, Resize, SessionLimits
 from stellarstack.core.records import PtySize
 from stellarstack.core.terminal_session import LEFT, Tell, TerminalSession
+from stellarstack.core.token_end import TokenEnd
 
 WALL = 1_700_000_000.0
 LIMITS = SessionLimits(auth_deadline=10.0, input_bytes=10_000, input_messages=20)
@@ -18,7 +19,8 @@ LIMITS = SessionLimits(auth_deadline=10.0, input_bytes=10_000, input_messages=20
 
 def session(*permissions: str, life: float = 300.0, limits: SessionLimits = LIMITS) -> TerminalSession:
     allowed = frozenset(permissions or ("console.read", "console.write"))
-    return TerminalSession(claims=Claims("u", "s", allowed, WALL, WALL + life, "j"), limits=limits, now=0.0)
+    end = TokenEnd(Claims("u", "s", allowed, WALL, WALL + life, "j"), 0.0, WALL)
+    return TerminalSession(end=end, limits=limits, now=0.0)
 
 
 class KeysTests(SynchronousTestCase):
@@ -86,6 +88,15 @@ class TimeTests(SynchronousTestCase):
     def test_the_clock_is_set(self) -> None:
         """No timer that means the wall clock runs longer than 15 s."""
         self.assertEqual(session(life=86400.0).next_wake(0.0, WALL), 15.0)
+
+    def test_a_clock_that_is_set_back(self) -> None:
+        """K22: a login lives no longer for it, nor is its end told late."""
+        for back in (3600, 86400):
+            found = session()
+            self.assertEqual(found.woken(239.0, WALL - back), [])
+            self.assertEqual(found.woken(240.0, WALL - back), [Tell("this login ends in 60 s")])
+            self.assertEqual(found.next_wake(299.0, WALL - back), 1.0)
+            self.assertEqual(found.woken(300.0, WALL - back), [Close(CloseCode.EXPIRED, "the login has expired")])
 
     def test_sizes(self) -> None:
         """1 to 1000 each; a terminal that does not know says 0."""

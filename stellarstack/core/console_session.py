@@ -29,11 +29,10 @@ from stellarstack.core.console_effects import Verify as Verify
 from stellarstack.core.frames import Encoding
 from stellarstack.core.messages import Json
 from stellarstack.core.records import PtySize
+from stellarstack.core.token_end import TokenEnd
 from stellarstack.errors import Forbidden, ServerNotFound, StellarError, TokenExpired
 
 HISTORY_MAX = 262144
-_WARN_BEFORE = 60.0  # seconds before the token's end that the viewer is told of it
-_LOOK_AGAIN = 15.0  # the wall clock may be set: no timer that means it runs longer
 _BAD_FRAMES, _RATE_STRIKES, _STRIKE_WINDOW = 5, 10, 10.0
 _EARLY_FRAMES = 256  # that may come while the first token is judged
 POWER_ACTIONS = ("start", "stop", "restart", "kill")
@@ -95,10 +94,14 @@ class ConsoleSession:
         self._early: list[str | bytes] = []
         self._judging = False
         self._warned = False
-        self._until = 0.0  # when the token ends, should the wall clock be set back meanwhile
         self._lines = EnteredLines()
         self._audit = AuditLines(limits.audit)
-        self.claims: Claims | None = None
+        self._end: TokenEnd | None = None
+
+    @property
+    def claims(self) -> Claims | None:
+        """Whose session it is, once that is known."""
+        return None if self._end is None else self._end.claims
 
     @property
     def open(self) -> bool:
@@ -145,12 +148,7 @@ class ConsoleSession:
         return effects
 
     def _hold(self, claims: Claims, now: float, wall: float) -> None:
-        self.claims, self._warned = claims, False
-        self._until = now + claims.expires_at - wall
-
-    def _left(self, now: float, wall: float) -> float:
-        """Seconds that the token still holds, by whichever clock says less."""
-        return min(self._until - now, self.claims.expires_at - wall if self.claims is not None else 0.0)
+        self._end, self._warned = TokenEnd(claims, now, wall), False
 
     def _renew(self, claims: Claims, now: float, wall: float) -> Sequence[Effect]:
         mine = self.claims
@@ -284,9 +282,9 @@ class ConsoleSession:
         if self._phase in (_Phase.WAITING, _Phase.JUDGED):
             late = now >= self._auth_until
             return self._close(CloseCode.UNAUTHORIZED, "no authentication in time") if late else []
-        if self._phase is _Phase.CLOSED or self.claims is None:
+        if self._phase is _Phase.CLOSED or self._end is None:
             return []
-        if self._left(now, wall) <= 0:
+        if self._end.left(now, wall) <= 0:
             return self._close(CloseCode.EXPIRED, "the token has expired")
         return [*self._warn(now, wall), *(Audit(line) for line in self._audit.woken(now))]
 
@@ -294,20 +292,19 @@ class ConsoleSession:
         """Seconds until `woken` has something to do; None: never."""
         if self._phase is _Phase.CLOSED:
             return None
-        if self.claims is None:
+        if self._end is None:
             return max(0.0, self._auth_until - now)
-        expires = self._left(now, wall)
-        times = [_LOOK_AGAIN, expires if self._warned else expires - _WARN_BEFORE]
+        times = [self._end.next_look(now, wall, warned=self._warned)]
         if self._audit.due is not None:
             times.append(self._audit.due - now)
         return max(0.0, min(times))
 
     def _warn(self, now: float, wall: float) -> Sequence[Effect]:
-        left = self._left(now, wall)
-        if self._warned or left > _WARN_BEFORE:
+        if self._end is None or self._warned or not self._end.to_warn(now, wall):
             return []
         self._warned = True
-        return [Say({"type": "token.expiring", "expiresIn": max(0.0, round(left, 3))})]
+        left = round(self._end.left(now, wall), 3)
+        return [Say({"type": "token.expiring", "expiresIn": max(0.0, left)})]
 
     def ended(self) -> Sequence[Effect]:
         """The connection is gone: what the audit still counts."""

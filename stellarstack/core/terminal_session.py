@@ -10,15 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from stellarstack.core.claims import Claims
 from stellarstack.core.console_audit import AuditLines, EnteredLines
 from stellarstack.core.console_session import Audit, Bucket, Close, CloseCode, Keys, Resize, SessionLimits
 from stellarstack.core.records import PtySize
+from stellarstack.core.token_end import TokenEnd
 
 LEAVE_KEY = b"\x1d"  # Ctrl-]
 LEFT = 1000  # the close code of a viewer that leaves by itself
 _PIECE = 4096  # bytes of keys that are handed on at a time
-_WARN_BEFORE, _LOOK_AGAIN = 60.0, 15.0  # seconds, as in console_session
 _TRY_AGAIN = 0.05  # seconds after which keys that wait are looked at
 _MOST_CELLS = 1000
 
@@ -36,8 +35,9 @@ TerminalEffect: TypeAlias = "Tell | Keys | Resize | Audit | Close"
 class TerminalSession:
     """The rules of one session. Each method answers what is to be done, in order."""
 
-    def __init__(self, *, claims: Claims, limits: SessionLimits, now: float) -> None:
-        self.claims = claims
+    def __init__(self, *, end: TokenEnd, limits: SessionLimits, now: float) -> None:
+        self.claims = end.claims
+        self._end = end
         self._bytes = Bucket(limits.input_bytes, now)
         self._messages = Bucket(limits.input_messages, now)
         self._lines = EnteredLines()
@@ -102,11 +102,11 @@ class TerminalSession:
         """Some time has passed: `next_wake` said when to look."""
         if self._over:
             return []
-        left = self.claims.expires_at - wall
+        left = self._end.left(now, wall)
         if left <= 0:
             return self._close(CloseCode.EXPIRED, "the login has expired")
         effects: list[TerminalEffect] = []
-        if left <= _WARN_BEFORE and not self._warned:
+        if not self._warned and self._end.to_warn(now, wall):
             self._warned = True
             effects.append(Tell(f"this login ends in {max(1, round(left))} s"))
         return [*effects, *(Audit(line) for line in self._audit.woken(now)), *self._granted(now)]
@@ -115,8 +115,7 @@ class TerminalSession:
         """Seconds until `woken` has something to do; None: never."""
         if self._over:
             return None
-        left = self.claims.expires_at - wall
-        times = [_LOOK_AGAIN, left if self._warned else left - _WARN_BEFORE]
+        times = [self._end.next_look(now, wall, warned=self._warned)]
         if self._audit.due is not None:
             times.append(self._audit.due - now)
         if self._waiting:

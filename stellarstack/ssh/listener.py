@@ -14,14 +14,15 @@ from twisted.logger import Logger
 
 from stellarstack.config import SshConfig
 from stellarstack.core.claims import Claims
-from stellarstack.core.console_session import CloseCode
+from stellarstack.core.console_session import Close, CloseCode
 from stellarstack.core.throttle import Throttle, ThrottleLimits
+from stellarstack.core.token_end import TokenEnd
 from stellarstack.errors import ConfigError
 from stellarstack.interfaces import TokenVerifier
 from stellarstack.sockets import try_port
 from stellarstack.ssh.keybook import KeySource
 from stellarstack.ssh.login import Login
-from stellarstack.ssh.session import Hall, ShellSession
+from stellarstack.ssh.session import LOGIN_OVER, Hall, ShellSession
 from stellarstack.ssh.terminal import Terminal, Terminals
 from stellarstack.ssh.turns import Turns
 from stellarstack.ssh.wire import SshWire
@@ -158,23 +159,41 @@ class SshListener(ServerFactory):
         now = self.clock.seconds()
         self._throttle.left(wire.peer, now)
         self._throttle.succeeded(wire.peer, now)
-        terminals = Terminals(wire, self._turns, lambda terminal: self._open_screen(wire, claims, terminal))
+        end = TokenEnd(claims, now, self._hall.now())
+        terminals = Terminals(wire, end, self._turns, lambda terminal: self._open_screen(wire, end, terminal))
         self._wires[wire] = terminals
         wire.open_to(terminals)
         wire.end_after(self._config.login_grace, b"no shell was asked for in time")
 
-    def _open_screen(self, wire: SshWire, claims: Claims, terminal: Terminal) -> ShellSession:
+    def _open_screen(self, wire: SshWire, end: TokenEnd, terminal: Terminal) -> ShellSession:
         wire.stay()
-        session = ShellSession(self._hall, wire, claims, terminal, lambda: self._session_over(wire))
+        session = ShellSession(self._hall, wire, end, terminal, lambda why: self._session_over(wire, why))
         terminal.screen = session
         session.begin()
         return session
 
-    def _session_over(self, wire: SshWire) -> None:
-        """A session has ended: a connection without another has no reason to stay."""
+    def _session_over(self, wire: SshWire, why: Close | None) -> None:
+        """A session has ended: a connection without another has no reason to stay, nor has one whose login is over."""
         terminals = self._wires.get(wire)
-        if terminals is not None and not _sessions(terminals):
+        if terminals is None:
+            return
+        if why is not None and why.code in LOGIN_OVER:
+            self._shut(wire, terminals, why)
+        elif not _sessions(terminals):
             wire.end_after(_LAST_WORDS, b"no terminal is open")
+
+    def revoke(self, jti: str | None = None, user_id: str | None = None, server_id: str | None = None) -> None:
+        """Ends the connections whose login matches all that is given, with a terminal or none yet (W11)."""
+        for wire, terminals in list(self._wires.items()):
+            if terminals is not None and terminals.end.claims.meant(jti, user_id, server_id):
+                self._shut(wire, terminals, Close(CloseCode.FORBIDDEN, "revoked"))
+
+    def _shut(self, wire: SshWire, terminals: Terminals, why: Close) -> None:
+        if wire.shut:
+            return
+        wire.end_soon(why.reason.encode())
+        for session in _sessions(terminals):
+            session.close(why.code, why.reason)
 
     def gone(self, wire: SshWire) -> None:
         """See WireOwner."""

@@ -10,13 +10,13 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from stellarstack.config import ConsoleConfig
-from stellarstack.core.claims import Claims
 from stellarstack.core.console_audit import Typed
 from stellarstack.core.console_session import Audit, Close, CloseCode, Keys, Resize, SessionLimits
 from stellarstack.core.frames import Encoding, terminal_line
 from stellarstack.core.messages import Event, Json
 from stellarstack.core.records import PtySize, ServerStatus
 from stellarstack.core.terminal_session import LEFT, Tell, TerminalEffect, TerminalSession
+from stellarstack.core.token_end import TokenEnd
 from stellarstack.errors import StellarError
 from stellarstack.interfaces import EventBus, ServerDirectory
 from stellarstack.ssh.terminal import Terminal
@@ -24,6 +24,7 @@ from stellarstack.ssh.wire import SshWire
 from stellarstack.tasks import Tasks, sleep
 from stellarstack.viewing import ConsoleFeed, ConsoleFeeds, Seat, Seats, TypedLines, Viewer, ViewRequest
 
+LOGIN_OVER = (CloseCode.EXPIRED, CloseCode.FORBIDDEN)  # that ends the connection, and not only a terminal of it
 _RESIZE_PAUSE = 0.1  # seconds: each new size is kept on disk
 _EARLY_MOST = 1 << 20  # bytes that wait for the viewer beside the output: notices, lines of ours
 
@@ -50,19 +51,19 @@ class ShellSession:
     _log = Logger()
 
     def __init__(
-        self, hall: Hall, wire: SshWire, claims: Claims, terminal: Terminal, ended: Callable[[], None]
+        self, hall: Hall, wire: SshWire, end: TokenEnd, terminal: Terminal, ended: Callable[[Close | None], None]
     ) -> None:
         self._hall = hall
         self._ended = ended
         self._wire = wire
-        self._claims = claims
+        self._claims = end.claims
         self._terminal = terminal
         config = hall.config
         limits = SessionLimits(
             auth_deadline=config.auth_deadline, input_bytes=config.input_bytes_per_second,
             input_messages=config.input_messages_per_second, audit=config.audit_commands,
         )  # fmt: skip
-        self._rules = TerminalSession(claims=claims, limits=limits, now=hall.clock.seconds())
+        self._rules = TerminalSession(end=end, limits=limits, now=hall.clock.seconds())
         self._feed: ConsoleFeed | None = None
         self._viewer: Viewer | None = None
         self._early: list[bytes] = []
@@ -78,8 +79,10 @@ class ShellSession:
     # ---------------------------------------------------------------- the beginning
 
     def begin(self) -> None:
-        """The terminal is there."""
-        self._spawn("opening a console", self._begin())
+        """The terminal is there. A login that is over opens nothing (K23)."""
+        self._wake()
+        if not self.closed:
+            self._spawn("opening a console", self._begin())
 
     async def _begin(self) -> None:
         hall, claims = self._hall, self._claims
@@ -106,7 +109,6 @@ class ShellSession:
             self._do(self._rules.resized(*self._terminal.size))
         early, self._early = self._early, []
         self.keys(b"".join(early))
-        self._wake()
         return None
 
     def _spawn(self, name: str, coroutine: Coroutine[Any, Any, None]) -> None:
@@ -137,7 +139,7 @@ class ShellSession:
     def over(self) -> None:
         if not self.closed:
             self.closed = True
-            self._let_go()
+            self._let_go(None)
         self._hall.seats.leave(self)  # held until now: who does not let go counts, too
 
     # ---------------------------------------------------------------- what is to be done
@@ -158,7 +160,7 @@ class ShellSession:
                 case Close(code, reason):
                     self.close(code, reason)
         if not self.closed:
-            self._terminal.held(self._rules.waiting)
+            self._terminal.held(self._rules.waiting + sum(map(len, self._early)))
             self._wake_later()
 
     def _type(self, keys: Keys) -> None:
@@ -217,9 +219,9 @@ class ShellSession:
         self.closed = True
         self._terminal.write(b"\r\n" if code == LEFT else terminal_line(reason))
         self._terminal.finish(0 if code == LEFT else 1)
-        self._let_go()
+        self._let_go(Close(code, reason))
 
-    def _let_go(self) -> None:
+    def _let_go(self, why: Close | None) -> None:
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._timer = None
@@ -230,7 +232,7 @@ class ShellSession:
         if self._begun_at is not None:
             self._audit("session_end", {"duration": round(self._hall.clock.seconds() - self._begun_at, 3)})
             self._begun_at = None
-        self._ended()
+        self._ended(why)
 
     # ---------------------------------------------------------------- time
 

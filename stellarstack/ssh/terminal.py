@@ -20,6 +20,7 @@ from twisted.conch.ssh.connection import (
 )
 
 from stellarstack.core.console_session import Bucket
+from stellarstack.core.token_end import TokenEnd
 from stellarstack.ssh.conch import Channel, Connection, QuietLog
 from stellarstack.ssh.order import Broken
 from stellarstack.ssh.packets import Fields, string
@@ -87,7 +88,7 @@ class Terminal(Channel):
                 if self.screen is not None:
                     self.screen.resized(*self.size)
                 return True
-            case b"shell" if not self._shell and not self.localClosed:
+            case b"shell" if not (self._shell or self.localClosed or self.conn.wire.shut):
                 self._shell = True
                 return True
         return False
@@ -195,13 +196,16 @@ class Terminal(Channel):
 
 
 class Terminals(Connection):
-    """The `ssh-connection` service: a few terminals."""
+    """The `ssh-connection` service: a few terminals of one login, which is over at its `end`."""
 
     _log = QuietLog()
 
-    def __init__(self, wire: SshWire, turns: Turns, open_screen: Callable[[Terminal], object]) -> None:
+    def __init__(
+        self, wire: SshWire, end: TokenEnd, turns: Turns, open_screen: Callable[[Terminal], object]
+    ) -> None:  # fmt: skip
         super().__init__()
         self.wire = wire
+        self.end = end
         self.turns = turns
         self._open_screen = open_screen
         self._openings = Bucket(CHANNELS, wire.heard_at)
@@ -244,6 +248,8 @@ class Terminals(Connection):
         kind, sender, _, largest = fields.string(), fields.number(), fields.number(), fields.number()
         if kind != b"session":
             self._refuse_channel(sender, OPEN_ADMINISTRATIVELY_PROHIBITED, b"the console is all there is")
+        elif self.wire.shut:
+            self._refuse_channel(sender, OPEN_ADMINISTRATIVELY_PROHIBITED, b"the login is over")
         elif len(self.channels) >= CHANNELS or not self._openings.take(1, self.wire.heard_at):
             self._refuse_channel(sender, OPEN_RESOURCE_SHORTAGE, b"too many terminals")
         elif largest < _PACKET_LEAST:

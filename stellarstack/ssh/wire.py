@@ -10,7 +10,12 @@ import struct
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from twisted.conch.ssh.transport import DISCONNECT_PROTOCOL_ERROR, MSG_DISCONNECT, MSG_SERVICE_ACCEPT
+from twisted.conch.ssh.transport import (
+    DISCONNECT_BY_APPLICATION,
+    DISCONNECT_PROTOCOL_ERROR,
+    MSG_DISCONNECT,
+    MSG_SERVICE_ACCEPT,
+)
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -29,6 +34,7 @@ _BANNER_MAX = 255
 _BANNER = re.compile(rb"SSH-2\.0-[\x20-\x7e]+")
 _PACKETS_A_TURN = 64
 _LINGER = 5.0  # seconds that a peer has to take our last words
+_SHUT_AFTER, _SHUT_LINGER = 0.8, 0.2  # the same where the login has ended: a second in all, as on the WebSocket
 
 
 class WireOwner(Protocol):
@@ -68,6 +74,7 @@ class SshWire(ServerTransport):
         self._timers: dict[str, IDelayedCall] = {}
         self.ended = False
         self.lost = False
+        self.shut = False  # the login is over: nothing more may be opened
         self.flow: Callable[[], None] = lambda: None  # called where `full` may have changed
         self.peer = ""
         self.peer_version = ""
@@ -226,7 +233,7 @@ class SshWire(ServerTransport):
         self.flow()
         self.transport.unregisterProducer()  # Twisted does not close while there is one
         self.transport.loseConnection()
-        self._after("linger", _LINGER, self.drop)
+        self._after("linger", _SHUT_LINGER if self.shut else _LINGER, self.drop)
 
     # ---------------------------------------------------------------- ours
 
@@ -247,10 +254,21 @@ class SshWire(ServerTransport):
 
     def end_after(self, seconds: float, why: bytes) -> None:
         """Ends the connection after `seconds`, unless `stay` is called or it is told anew."""
-        self._after("deadline", seconds, self.sendDisconnect, DISCONNECT_PROTOCOL_ERROR, why)
+        if not self.shut:
+            self._after("deadline", seconds, self.sendDisconnect, DISCONNECT_PROTOCOL_ERROR, why)
+
+    def end_soon(self, why: bytes) -> None:
+        """The login is over: so is the connection within a second, whatever is called after this (W11, K23)."""
+        self.shut = True
+        if self.ended:
+            self._after("linger", _SHUT_AFTER + _SHUT_LINGER, self.drop)
+        else:
+            self._after("deadline", _SHUT_AFTER, self.sendDisconnect, DISCONNECT_BY_APPLICATION, why)
 
     def stay(self) -> None:
-        """The deadline is off."""
+        """The deadline is off; that of `end_soon` is not."""
+        if self.shut:
+            return
         timer = self._timers.pop("deadline", None)
         if timer is not None and timer.active():
             timer.cancel()

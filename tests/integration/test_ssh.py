@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import base64
 import contextlib
 import fcntl
 import json
@@ -15,6 +16,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import termios
 import threading
 import time
@@ -305,6 +307,18 @@ class OpenSshTests(SshNodeCase):
             self.assertIn(b"[stellarstack: revoked]", screen.output)
         self.assertEqual(self.ssh(token=old).ended(), 255)
         time.sleep(1.1)  # a token of the same second is revoked, too
+
+    def test_a_revoke_before_the_first_terminal(self) -> None:
+        """W11: a connection that has logged in and opened nothing yet ends, too, and says why."""
+        control = Path(tempfile.mkdtemp()) / "control"
+        self.addCleanup(shutil.rmtree, control.parent)
+        token = self.node.token(SERVER)
+        master = self.ssh("-M", "-N", "-S", str(control), tty=False, token=token)
+        self.until(control.exists, "a connection without a terminal")
+        jti = json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))["jti"]
+        self.assertEqual(self.node.run("console.revoke", jti=jti)["closed"], 0)
+        self.assertEqual(master.ended(), 255)
+        self.assertIn(b"revoked", master.output)
 
     def test_nothing_but_the_console(self) -> None:
         """S07: no command, subsystem, forwarding to here or from here."""
