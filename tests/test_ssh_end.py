@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from stellarstack.config import ConsoleConfig
 from stellarstack.core.frames import terminal_line
+from stellarstack.ssh.terminal import Terminal
+from stellarstack.ssh.wire import SshWire
 from tests.ssh_peer import WALL, SshCase, SshPeer
 from tests.test_ssh import GREETING
 from tests.ws_client import settle
@@ -146,3 +148,74 @@ class ExpiryTests(LoginEndCase):
         self.jump = 3600.0
         settle(self.clock, 15)
         self.assertEqual(peer.status(), 1)
+
+
+class SlowReaderTests(LoginEndCase):
+    """K23, K24, W11: what a slow reader has not read when its login ends, it does not get."""
+
+    def wire_of(self, peer: SshPeer) -> SshWire:
+        return next(wire for wire in self.listener._wires if wire.transport.other is peer.end)
+
+    def terminal_of(self, peer: SshPeer) -> Terminal:
+        inside = self.listener._wires[self.wire_of(peer)]
+        assert inside is not None
+        return inside.terminals()[0]
+
+    def test_behind_a_shut_window(self) -> None:
+        """W11: what waits for the viewer's window gives way to the last line."""
+        peer = self.watch(window=100)
+        shown = peer.screen()
+        for _ in range(20):
+            self.say(b"x" * 10_000)
+        self.assertGreater(self.terminal_of(peer).waiting, 9000)
+        self.revoke(None, "usr_1", None)
+        peer.window(1 << 25)
+        self.assertEqual(peer.screen().replace(b"x", b""), shown + terminal_line("revoked"))
+        self.assertEqual((len(peer.screen()) - len(terminal_line("revoked")), peer.status()), (100, 1))
+
+    def test_at_the_end_of_its_token(self) -> None:
+        """K23: the same at `exp`."""
+        self.tokens.add("short", life=10)
+        peer = self.watch(token="short", window=100)
+        for _ in range(20):
+            self.say(b"x" * 10_000)
+        settle(self.clock, 10)
+        peer.window(1 << 25)
+        self.assertTrue(peer.screen().endswith(terminal_line("the login has expired")))
+        self.assertLess(len(peer.screen()), 200 + len(terminal_line("the login has expired")))
+
+    def test_another_end(self) -> None:
+        """Where the server goes, what was said before is still shown."""
+        peer = self.watch(window=100)
+        self.say(b"x" * 200)
+        self.now(self.consoles.discard("srv_1"))
+        peer.window(1 << 25)
+        self.assertIn(b"x" * 200 + terminal_line("the server was deleted"), peer.screen())
+
+    def test_a_line_that_takes_nothing(self) -> None:
+        """W11: after a second it is cut, whatever is in its buffers; a seat is free then."""
+        peer = self.watch(window=1 << 28)
+        end = self.wire_of(peer).transport
+        end.taking = False
+        for _ in range(20):
+            self.say(b"x" * 65_536)
+        self.revoke(None, "usr_1", None)
+        settle(self.clock, 0.8)
+        self.assertFalse(peer.gone)
+        settle(self.clock, 0.2)
+        end.take()
+        settle(self.clock)
+        self.assertEqual((peer.gone, b"x" in peer.screen(), self.seats.taken), (True, False, {}))
+
+    def test_after_our_disconnect(self) -> None:
+        """K24: who is disconnected for breaking the protocol, and reads nothing, is held no output for."""
+        peer = self.watch(window=1 << 28)
+        end, terminal = self.wire_of(peer).transport, self.terminal_of(peer)
+        end.taking = False
+        peer.send(95, b"\0\0\0\0\0\0\0\1\0\0\0\1x")
+        held = len(end.buffer)
+        for _ in range(100):
+            self.say(b"x" * 65_536)
+        self.assertFalse(peer.gone)
+        self.assertEqual(len(end.buffer), held)
+        self.assertLessEqual(terminal.waiting, 2 * 65_536)

@@ -292,7 +292,7 @@ class MemoryEnd:
         self._scheduled = False
 
     def write(self, data: bytes) -> None:
-        if self._gone or self.disconnecting:
+        if self._gone:  # also of one that is about to close, as Twisted's transports do
             return
         self.buffer += data
         if self.producer is not None and len(self.buffer) > self.HIGH_WATER and not self._told_full:

@@ -213,10 +213,15 @@ class ShellSession:
             self.close(CloseCode.POLICY, "the terminal takes nothing")
 
     def close(self, code: int, reason: str) -> None:
-        """Ends the session, from whatever side, after what was written before. Exit status 0: its viewer left."""
+        """Ends the session, from whatever side. Exit status 0: its viewer left.
+
+        What was written before is still shown, but not to one whose login is over (K23, W11).
+        """
         if self.closed:
             return
         self.closed = True
+        if code in LOGIN_OVER:
+            self._terminal.forget()
         self._terminal.write(b"\r\n" if code == LEFT else terminal_line(reason))
         self._terminal.finish(0 if code == LEFT else 1)
         self._let_go(Close(code, reason))

@@ -119,9 +119,7 @@ class Terminal(Channel):
             self.conn.adjustWindow(self, room)
 
     def closeReceived(self) -> None:
-        self.buf = b""
-        self._pieces.clear()
-        self._shown = 0
+        self.forget()
         super().closeReceived()
 
     def closed(self) -> None:
@@ -145,6 +143,12 @@ class Terminal(Channel):
         else:
             super().write(data)
         self.flow()
+
+    def forget(self) -> None:
+        """What waits is not shown any more."""
+        self.buf = b""
+        self._pieces.clear()
+        self._shown = 0
 
     def _show_piece(self) -> bool:
         """The next bytes of what waits; answers whether it can go on at once."""

@@ -207,7 +207,7 @@ class SshWire(ServerTransport):
         super().sendExtInfo([(b"server-sig-algs", b",".join(SIGNATURES))])
 
     def sendPacket(self, messageType: int, payload: bytes) -> None:
-        if not self.lost:
+        if not self.ended:  # Twisted would keep it beside our last words
             super().sendPacket(messageType, payload)
             self.outgoingPacketSequence &= 0xFFFFFFFF  # Conch would count on, and then fail
 
@@ -239,8 +239,8 @@ class SshWire(ServerTransport):
 
     @property
     def full(self) -> bool:
-        """Whether nothing more should be written now: the transport is full, or a key exchange is under way."""
-        return self._paused or self._order.exchanging
+        """Whether nothing more should be written now: the transport is full, keys are exchanged, or it is the end."""
+        return self.ended or self._paused or self._order.exchanging
 
     @property
     def exchanging(self) -> bool:
