@@ -101,7 +101,7 @@ class EndTests(DoorCase):
         self.assertIsNone(ends.receive())  # no byte after the close frame, which is not even answered
         self.assertGreater(len(shown), 5)
         self.assertLessEqual(max(shown), expires + 1)
-        self.goes_on(renewed, old + 2)
+        self.goes_on(renewed, old + 1)
 
     def goes_on(self, session: HandSocket, until: float) -> None:
         """Byte by byte over the end of the old token."""

@@ -145,8 +145,8 @@ class HostileTests(DoorCase):
             (b"", frame(PING, b"p" * 125)),
         ):
             for session in (self.enter(buffer=4096), self.dial(buffer=4096).hello()):
-                session.socket.settimeout(0.5)  # it reads nothing: neither pongs nor what it is told
-                end = time.monotonic() + 0.7
+                session.socket.settimeout(0.1)  # it reads nothing: neither pongs nor what it is told
+                end = time.monotonic() + 0.3
                 sent = session.try_send(begin)
                 while sent and time.monotonic() < end:
                     sent = session.try_send(again * 10000)
