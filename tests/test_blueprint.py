@@ -213,6 +213,8 @@ class RefusalTests(SynchronousTestCase):
             ("startup.readyCheck.pattern", changed(startup={"readyCheck": {"pattern": "("}})),
             ("startup.readyCheck.pattern", changed(startup={"readyCheck": {"type": "log"}})),
             ("startup.readyCheck.patterns", changed(startup={"readyCheck": {"patterns": []}})),
+            ("startup.readyCheck.patterns", changed(startup={"readyCheck": {"patterns": ["a"] * 17}})),
+            ("startup.readyCheck.pattern", changed(startup={"readyCheck": {"pattern": r"\pL{300}x"}})),
             ("startup.workdir", changed(startup={"command": "x", "workdir": "../x"})),
             ("install.image", changed(install={"script": "x", "image": "A B"})),
             ("install.timeout", changed(install={"script": "x", "timeout": 0})),

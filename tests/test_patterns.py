@@ -4,14 +4,16 @@ import contextlib
 import re
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from itertools import product
 
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from stellarstack.core.patterns import compile_pattern
-from stellarstack.core.position_sets import NotSearchable, OutOfSteps, is_found, parsed
+from stellarstack.core.patterns import BadPattern, compile_pattern
+from stellarstack.core.position_sets import STEPS_MOST, NotSearchable, OutOfSteps, is_found, parsed
 from tests.examples import examples
 
 WORDS = "|".join("".join(letters) for letters in product("ab", repeat=7))
@@ -82,6 +84,88 @@ class PositionTests(SynchronousTestCase):
                 self.assertTrue(compile_pattern(pattern).search(text), (pattern, text))
             for text in bad:
                 self.assertFalse(compile_pattern(pattern).search(text), (pattern, text))
+
+
+MANY = "".join(map(chr, range(0x4E00, 0x4E00 + 1024)))  # characters, each another
+LITERALS = "".join(map(chr, range(0x5E00, 0x5E00 + 1900)))
+RANGES = "".join(f"{chr(at)}-{chr(at + 2)}" for at in range(0x6E00, 0x6E00 + 600 * 4, 4))
+
+
+def calls_of(work: Callable[[], object]) -> int:
+    """How many functions it calls, those of C included."""
+    calls = 0
+
+    def count(_frame: object, event: str, _argument: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        with contextlib.suppress(OutOfSteps):
+            work()
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+class WorkTests(SynchronousTestCase):
+    """What is done is what is charged."""
+
+    def test_wide_class(self) -> None:
+        """W19: a class of 1900 characters costs no more on a text of 1024 different ones than one of two."""
+        part = parsed(f"(?!x)[{LITERALS}]", 0)
+        self.assertLess(calls_of(lambda: is_found(part, MANY)), 10_000)
+        self.assertFalse(is_found(part, MANY))
+        self.assertTrue(is_found(part, MANY + LITERALS[-1]))
+
+    def test_work_is_charged(self) -> None:
+        """W19: ranges, each tried on each character, and empty branches, tried in each round, use up the steps."""
+        for pattern, text in [
+            (f"(?!x)[{RANGES}]", MANY),
+            (f"(?!x)(?i:[{RANGES}])", MANY),
+            ("(?!x)(?:" + "|" * 1900 + "){900}", "a"),
+            ("(?!x)(?:(?:" + "|" * 900 + "){900}){900}y", "a"),
+        ]:
+            calls = calls_of(partial(is_found, parsed(pattern, 0), text))
+            self.assertLess(calls, 10 * STEPS_MOST, pattern[:20])
+
+    def test_classes_still_mean_the_same(self) -> None:
+        """Letters, ranges and categories of one class, in both cases, and their opposite."""
+        for pattern, good, bad in [
+            (r"(?!x)^[aq-s\d]+$", "aqs7", "b"),
+            (r"(?i)(?!x)^[aq-s]+$", "AQS", "B"),
+            (r"(?!x)^[^aq-s\d]+$", "bB-", "q"),
+            (r"(?i)(?!x)^[^aq-s]+$", "bB7", "R"),
+        ]:
+            self.assertTrue(is_found(parsed(pattern, 0), good), pattern)
+            self.assertFalse(is_found(parsed(pattern, 0), bad), pattern)
+
+
+class LinearTests(SynchronousTestCase):
+    """RE2 takes at worst one step for each byte and each instruction of its program; both together are bounded."""
+
+    def test_large_programs_see_less(self) -> None:
+        """W19: of a line an expression of a thousand instructions sees the first half KiB, a usual one all."""
+        large = compile_pattern("done|a((a|b){30}){30}c")
+        self.assertTrue(large.search("-" * 400 + "done"))
+        self.assertFalse(large.search("-" * 4000 + "done"))
+        self.assertTrue(compile_pattern(r"Done \([0-9.]+s\)").search("-" * 10_000 + "Done (1.5s)!"))
+
+    def test_bytes_count(self) -> None:
+        """W19: a text of wide characters is as long as its bytes."""
+        large = compile_pattern("done|a((a|b){30}){30}c")
+        self.assertTrue(large.search("\u4e00" * 100 + "done"))
+        self.assertFalse(large.search("\u4e00" * 300 + "done"))
+
+    def test_huge_programs(self) -> None:
+        """W19: what is too large for RE2 is searched by steps, or refused where that cannot be."""
+        self.assertTrue(compile_pattern("^(.{0,30}){0,30}x$").search("ab" * 400 + "x"))
+        self.assertFalse(compile_pattern("^(.{0,30}){0,30}x$").search("ab" * 451 + "x"))
+        self.assertRaises(BadPattern, compile_pattern, r"\pL{300}x")
+
+    def test_half_a_surrogate_pair(self) -> None:
+        """Text that is no Unicode is searched all the same."""
+        self.assertTrue(compile_pattern("done").search("\ud800 done"))
 
 
 class EvilTests(SynchronousTestCase):

@@ -35,6 +35,21 @@ class EggPatternTests(SynchronousTestCase):
         """A generic egg's `change this text 1` leaves the server starting."""
         self.assertFalse(ReadyMatcher([egg_pattern("change this text 1")]).matches("Server started"))
 
+    def test_several_share_the_work(self) -> None:
+        """W19: many large expressions cost a line no more than one does; each sees less of it."""
+        large = "a((a|b){30}){30}c"
+        alone = ReadyMatcher([LinePattern(f"done|{large}", regex=True)])
+        several = ReadyMatcher([LinePattern(f"done|{large}{number}", regex=True) for number in range(4)])
+        for place, found in ((50, (True, True)), (300, (True, False)), (3000, (False, False))):
+            line = "-" * place + "done"
+            self.assertEqual((alone.matches(line), several.matches(line)), found, place)
+
+    def test_accepted_is_searched(self) -> None:
+        """What an egg's list is read as can be searched: one too large for its share is a plain text."""
+        texts = [rf"regex:\pL{{5}}{number}" for number in range(16)]
+        self.assertTrue(egg_pattern(texts[0]).regex)
+        self.assertTrue(ReadyMatcher([egg_pattern(text, len(texts)) for text in texts]).matches(texts[3]))
+
     def test_long_lines_are_cut(self) -> None:
         """Only the first 64 KiB of a line are searched."""
         self.assertFalse(ReadyMatcher([LinePattern("end")]).matches("x" * 65536 + "end"))

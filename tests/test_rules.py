@@ -100,6 +100,20 @@ class RuleTests(SynchronousTestCase):
         """W19: an egg's expression cannot hang the daemon on a tenant's value."""
         self.assertEqual(broken_rule(["regex:/^(a+)+$/"], "a" * 5000 + "!"), "regex:/^(a+)+$/")
 
+    def test_too_long_to_be_searched(self) -> None:
+        """W19: of a value that is not looked at to its end nothing slips through, whichever way the rule asks."""
+        for rule in ("regex:/^(?!x)[a-z]+$/", "not_regex:/(?<!x)[^a-z]/", "regex:/^.{1,900}$|^[a-z]*$/"):
+            self.assertIsNone(broken_rule([rule], "a" * 500), rule)
+            self.assertEqual(broken_rule([rule], "a" * 1100 + "! rm -rf"), rule)
+
+    def test_names_in_any_script(self) -> None:
+        """A class of all letters, 32 times, makes a program of 40 000 instructions; names of that length are judged."""
+        rule = r"regex:/^[\pL\pN _-]{3,32}$/u"
+        for name in ("Kingdom of the North", "Северное королевство", "\u4e00" * 32):
+            self.assertIsNone(broken_rule([rule], name), name)
+        for name in ("no", "a" * 33, "a;b;c"):
+            self.assertEqual(broken_rule([rule], name), rule, name)
+
     @settings(deadline=None)
     @given(st.text(max_size=40), st.text(max_size=40))
     def test_never_raises(self, rules: str, value: str) -> None:

@@ -26,7 +26,7 @@ from stellarstack.core.configfiles.names import PARSER_NAMES, parser_name
 from stellarstack.core.documents import load_json
 from stellarstack.core.messages import Json
 from stellarstack.core.reading import Fields, kind_of
-from stellarstack.core.ready import ReadyCheck, ReadyKind, egg_pattern
+from stellarstack.core.ready import PATTERNS_MOST, ReadyCheck, ReadyKind, egg_pattern
 from stellarstack.core.rules import split_rules
 from stellarstack.core.stop import parse_stop
 from stellarstack.errors import BlueprintInvalid
@@ -153,8 +153,9 @@ def _startups(top: Fields) -> tuple[ImageChoice, ...]:
 def _ready(startup: Fields) -> ReadyCheck:
     """Without any `done` a server counts as running at once."""
     found = startup.raw("done")
-    texts = found if isinstance(found, list) else [] if found is None else [found]
-    patterns = tuple(egg_pattern(text) for text in texts[:_ITEMS_MOST] if isinstance(text, str))
+    listed = found if isinstance(found, list) else [] if found is None else [found]
+    texts = [text for text in listed if isinstance(text, str)][:PATTERNS_MOST]
+    patterns = tuple(egg_pattern(text, len(texts)) for text in texts)
     if not patterns:
         return ReadyCheck(kind=ReadyKind.NONE)
     return ReadyCheck(kind=ReadyKind.LOG, patterns=patterns, timeout=EGG_READY_TIMEOUT)

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
-import re2  # type: ignore[import-untyped]  # ships no types
-
-from stellarstack.core.patterns import BadPattern
+from stellarstack.core.patterns import BadPattern, compile_re2
 
 QUERY_MOST = 256  # characters
 LINE_MOST = 4096  # bytes of a line that are shown
-_RE2_MEMORY = 8 << 20
+_MEMORY = 8 << 20  # bytes: in a thread, over much text, a larger one is worth it
 _BEFORE_MATCH = 1024  # bytes of a long line that are shown before what was found in it
 
 # As in core/ansi.py, on bytes, and never over the end of a line.
@@ -43,20 +41,11 @@ class LineMatcher:
     def __init__(self, query: str, *, regex: bool = False, case: bool = False) -> None:
         if not 0 < len(query) <= QUERY_MOST:
             raise BadPattern(f"must be 1 to {QUERY_MOST} characters")
-        options = re2.Options()
-        options.max_mem = _RE2_MEMORY
-        options.log_errors = False
-        options.never_nl = options.never_capture = True
-        options.case_sensitive = case
-        options.literal = not regex
         self._by_line = regex and ("\\A" in query or "\\z" in query)  # which mean a text's ends, not a line's
-        try:
-            pattern = query.encode()
-            self._pattern: Any = re2.compile(b"(?m)" + pattern if regex else pattern, options)
-        except UnicodeEncodeError:
-            raise BadPattern("has half a surrogate pair") from None
-        except re2.error as error:
-            raise BadPattern(f"is no regular expression of RE2: {_words(error)}") from None
+        self._pattern: Any = compile_re2(
+            _bytes_of(f"(?m){query}" if regex else query), memory=_MEMORY, literal=not regex, case_sensitive=case,
+            never_nl=True, never_capture=True,
+        )  # fmt: skip
 
     def search(self, piece: bytes, most: int) -> list[FoundLine]:
         """The last `most` of the lines in `piece` that match, newest first."""
@@ -118,6 +107,8 @@ def _shown(plain: bytes, at: int) -> str:
     return plain[start:end].decode("utf-8", "replace")
 
 
-def _words(error: Exception) -> str:
-    text = error.args[0] if error.args else ""
-    return text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
+def _bytes_of(query: str) -> bytes:
+    try:
+        return query.encode()
+    except UnicodeEncodeError:
+        raise BadPattern("has half a surrogate pair") from None

@@ -27,7 +27,7 @@ from stellarstack.core.images import parse_image
 from stellarstack.core.messages import Json
 from stellarstack.core.patterns import BadPattern, compile_pattern
 from stellarstack.core.reading import Fields, kind_of
-from stellarstack.core.ready import TIMEOUT_DEFAULT, LinePattern, ReadyCheck, ReadyKind
+from stellarstack.core.ready import PATTERNS_MOST, TIMEOUT_DEFAULT, LinePattern, ReadyCheck, ReadyKind, work_of_each
 from stellarstack.core.resources import MEMORY_FLOOR_MB
 from stellarstack.core.rules import split_rules
 from stellarstack.core.stop import parse_stop
@@ -138,12 +138,12 @@ def _ready(fields: Fields) -> ReadyCheck:
 def _patterns(check: Fields) -> tuple[LinePattern, ...]:
     key = "patterns" if check.has("patterns") else "pattern"
     found = check.raw(key)
-    texts = found if isinstance(found, list) else [check.text(key)]
+    texts = check.items(key, most=PATTERNS_MOST) if isinstance(found, list) else [check.text(key)]
     for text in texts:
         if not isinstance(text, str) or not text:
             raise check.refuse(key, "must be a regular expression, or several in a list")
         try:
-            compile_pattern(text)
+            compile_pattern(text, work=work_of_each(len(texts)))
         except BadPattern as error:
             raise check.refuse(key, f"{text!r:.80} {error}") from error
     if not texts:

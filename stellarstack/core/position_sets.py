@@ -15,8 +15,9 @@ from re import _constants as sre  # type: ignore[attr-defined]  # no public name
 from re import _parser as sre_parser  # type: ignore[attr-defined]
 from typing import Any, Protocol, TypeAlias
 
-STEPS_MOST = 50_000  # some ten milliseconds
+STEPS_MOST = 20_000  # less than ten milliseconds
 Test: TypeAlias = Callable[[str], bool]
+_CASES = 3  # forms of a character that may have to be tried where case does not count
 
 
 class NotSearchable(ValueError):
@@ -34,7 +35,7 @@ class Text:
         self.size = len(text)
         self.all = (1 << (self.size + 1)) - 1
         self.where: dict[str, int] = {}
-        self._masks: dict[Test, int] = {}
+        self._masks: dict[CharacterClass, int] = {}
         self.assertions: dict[int, int] = {}
         self._left = STEPS_MOST
         for at, char in enumerate(text):
@@ -45,13 +46,37 @@ class Text:
         if self._left < 0:
             raise OutOfSteps
 
-    def mask(self, test: Test) -> int:
-        """The positions before characters that pass."""
+    def mask(self, chars: CharacterClass) -> int:
+        """The positions before characters that are of the class."""
         self.step()
-        if test not in self._masks:
-            self.step(len(self.where))
-            self._masks[test] = sum(mask for char, mask in self.where.items() if test(char))
-        return self._masks[test]
+        if chars not in self._masks:
+            self.step(len(self.where) * chars.cost)
+            self._masks[chars] = sum(mask for char, mask in self.where.items() if chars.holds(char))
+        return self._masks[chars]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CharacterClass:
+    """The characters of `single`, and those that pass one of the tests; with `negate` all others."""
+
+    single: frozenset[str] = frozenset()
+    tests: tuple[Test, ...] = ()
+    negate: bool = False
+    any_case: bool = False
+
+    @property
+    def cost(self) -> int:
+        """Steps that it takes at most to decide about one character."""
+        return (1 + len(self.tests)) * (_CASES if self.any_case else 1)
+
+    def holds(self, char: str) -> bool:
+        if self.any_case:
+            forms = {form for form in (char, char.lower(), char.upper()) if len(form) == 1}
+            return any(map(self._has, forms)) is not self.negate
+        return self._has(char) is not self.negate
+
+    def _has(self, char: str) -> bool:
+        return char in self.single or any(test(char) for test in self.tests)
 
 
 class Part(Protocol):
@@ -63,25 +88,25 @@ class Part(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class One:
-    """One character that passes the test."""
+    """One character of the class."""
 
-    test: Test
+    chars: CharacterClass
 
     def forward(self, text: Text, begins: int) -> int:
-        return (begins & text.mask(self.test)) << 1
+        return (begins & text.mask(self.chars)) << 1
 
     def backward(self, text: Text, ends: int) -> int:
-        return (ends >> 1) & text.mask(self.test)
+        return (ends >> 1) & text.mask(self.chars)
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Any number of characters that pass the test, by doubling."""
+    """Any number of characters of the class, by doubling."""
 
-    test: Test
+    chars: CharacterClass
 
     def forward(self, text: Text, begins: int) -> int:
-        mask, width = text.mask(self.test), 1
+        mask, width = text.mask(self.chars), 1
         while begins & mask:
             text.step()
             begins |= (begins & mask) << width
@@ -89,7 +114,7 @@ class Run:
         return begins
 
     def backward(self, text: Text, ends: int) -> int:
-        mask, width = text.mask(self.test), 1
+        mask, width = text.mask(self.chars), 1
         while mask:
             text.step()
             ends |= (ends >> width) & mask
@@ -121,12 +146,14 @@ class Choice:
     def forward(self, text: Text, begins: int) -> int:
         found = 0
         for part in self.parts:
+            text.step()
             found |= part.forward(text, begins)
         return found
 
     def backward(self, text: Text, ends: int) -> int:
         found = 0
         for part in self.parts:
+            text.step()
             found |= part.backward(text, ends)
         return found
 
@@ -190,7 +217,7 @@ def _sequence(tree: Any, flags: int) -> Part:
 
 def _part(operation: Any, argument: Any, flags: int) -> Part:
     if operation in (sre.LITERAL, sre.NOT_LITERAL, sre.ANY, sre.IN):
-        return One(_test(operation, argument, flags))
+        return One(_class(operation, argument, flags))
     if operation in (sre.MAX_REPEAT, sre.MIN_REPEAT):
         return _repeat(_sequence(argument[2], flags), argument[0], argument[1])
     if operation is sre.SUBPATTERN:
@@ -207,7 +234,7 @@ def _part(operation: Any, argument: Any, flags: int) -> Part:
 def _repeat(part: Part, low: int, high: Any) -> Part:
     unbounded = high is sre.MAXREPEAT
     if unbounded and isinstance(part, Sequence) and len(part.parts) == 1 and isinstance(part.parts[0], One):
-        run = Run(part.parts[0].test)
+        run = Run(part.parts[0].chars)
         return Sequence((Repeat(part, low, low), run)) if low else run
     return Repeat(part, low, None if unbounded else int(high))
 
@@ -232,32 +259,26 @@ _CATEGORIES: dict[Any, Test] = {
 }
 
 
-def _newline(char: str) -> bool:
-    return char == "\n"
+_NEWLINE = CharacterClass(frozenset("\n"))
+_WORD = CharacterClass(tests=(_CATEGORIES[sre.CATEGORY_WORD],))
 
 
-def _test(operation: Any, argument: Any, flags: int) -> Test:
+def _class(operation: Any, argument: Any, flags: int) -> CharacterClass:
     if operation is sre.ANY:
-        return (lambda _: True) if flags & re.DOTALL else (lambda char: char != "\n")
-    if operation is sre.IN:
-        return _one_of(argument, flags)
-    return _one_of([(sre.LITERAL, argument)], flags, operation is sre.NOT_LITERAL)
+        return CharacterClass(frozenset() if flags & re.DOTALL else frozenset("\n"), negate=True)
+    any_case = bool(flags & re.IGNORECASE)
+    if operation is not sre.IN:
+        return CharacterClass(frozenset(chr(argument)), (), operation is sre.NOT_LITERAL, any_case)
+    return CharacterClass(
+        frozenset(chr(value) for kind, value in argument if kind is sre.LITERAL),
+        tuple(_several(kind, value) for kind, value in argument if kind not in (sre.LITERAL, sre.NEGATE)),
+        argument[0][0] is sre.NEGATE,
+        any_case,
+    )
 
 
-def _one_of(items: list[tuple[Any, Any]], flags: int, negate: bool = False) -> Test:
-    negate = negate or items[0][0] is sre.NEGATE
-    tests = [_item(operation, argument) for operation, argument in items if operation is not sre.NEGATE]
-
-    def passes(char: str) -> bool:
-        forms = {char, char.lower(), char.upper()} if flags & re.IGNORECASE else {char}
-        return any(test(form) for form in forms if len(form) == 1 for test in tests) is not negate
-
-    return passes
-
-
-def _item(operation: Any, argument: Any) -> Test:
-    if operation is sre.LITERAL:
-        return lambda char: ord(char) == argument
+def _several(operation: Any, argument: Any) -> Test:
+    """One range, or one category."""
     if operation is sre.RANGE:
         low, high = argument
         return lambda char: low <= ord(char) <= high
@@ -267,14 +288,13 @@ def _item(operation: Any, argument: Any) -> Test:
 def _anchor(kind: Any, flags: int) -> Callable[[Text], int]:
     many = bool(flags & re.MULTILINE)
     if kind is sre.AT_BEGINNING:
-        return lambda text: 1 | (text.mask(_newline) << 1 if many else 0)
+        return lambda text: 1 | (text.mask(_NEWLINE) << 1 if many else 0)
     if kind is sre.AT_END:
-        return lambda text: 1 << text.size | text.mask(_newline) & (text.all if many else 1 << text.size >> 1)
+        return lambda text: 1 << text.size | text.mask(_NEWLINE) & (text.all if many else 1 << text.size >> 1)
     if kind is sre.AT_BEGINNING_STRING:
         return lambda text: 1
     if kind is sre.AT_END_STRING:
         return lambda text: 1 << text.size
-    word = _CATEGORIES[sre.CATEGORY_WORD]
     if kind is sre.AT_BOUNDARY:
-        return lambda text: text.mask(word) ^ text.mask(word) << 1
-    return lambda text: ~(text.mask(word) ^ text.mask(word) << 1)
+        return lambda text: text.mask(_WORD) ^ text.mask(_WORD) << 1
+    return lambda text: ~(text.mask(_WORD) ^ text.mask(_WORD) << 1)

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 
-from stellarstack.core.patterns import BadPattern, Searcher, compile_pattern
+from stellarstack.core.patterns import LINE_WORK, BadPattern, Searcher, compile_pattern
 
 LINE_MOST = 65536
 TIMEOUT_DEFAULT = 300.0
+PATTERNS_MOST = 16
 PATTERN_LIVES = 3  # lines that may make a pattern run out of steps before it is given up
 
 
@@ -41,13 +42,21 @@ class ReadyCheck:
     path: str = "/"
 
 
-def egg_pattern(text: str) -> LinePattern:
-    """One entry of an egg's `done`: a substring, or after `regex:` an expression; a broken one is a substring."""
+def work_of_each(several: int) -> int:
+    """What each of several expressions may take of the work that one line is worth."""
+    return LINE_WORK // max(1, several)
+
+
+def egg_pattern(text: str, several: int = 1) -> LinePattern:
+    """One of `several` entries of an egg's `done`: a substring, or after `regex:` an expression.
+
+    A broken one is a substring.
+    """
     expression = text.removeprefix("regex:")
     if expression == text or not expression:
         return LinePattern(text)
     try:
-        compile_pattern(expression)
+        compile_pattern(expression, work=work_of_each(several))
     except BadPattern:
         return LinePattern(text)
     return LinePattern(expression, regex=True)
@@ -57,16 +66,18 @@ class ReadyMatcher:
     """Tests console lines, escape codes removed, against all patterns of a check."""
 
     def __init__(self, patterns: Iterable[LinePattern]) -> None:
-        self._tests: list[Callable[[str], bool]] = [_test(pattern) for pattern in patterns]
+        several = tuple(patterns)
+        work = work_of_each(sum(pattern.regex for pattern in several))
+        self._tests: list[Callable[[str], bool]] = [_test(pattern, work) for pattern in several]
 
     def matches(self, line: str) -> bool:
-        """Whether any pattern is found. Only the first 64 KiB of a line are looked at."""
+        """Whether any pattern is found. Only the first 64 KiB of a line are looked at, for large expressions less."""
         line = line[:LINE_MOST]
         return any(test(line) for test in self._tests)
 
 
-def _test(pattern: LinePattern) -> Callable[[str], bool]:
+def _test(pattern: LinePattern, work: int) -> Callable[[str], bool]:
     if not pattern.regex:
         return lambda line: pattern.text in line
-    searcher: Searcher = compile_pattern(pattern.text, lives=PATTERN_LIVES)
+    searcher: Searcher = compile_pattern(pattern.text, lives=PATTERN_LIVES, work=work)
     return lambda line: bool(searcher.search(line))

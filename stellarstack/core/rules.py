@@ -25,6 +25,7 @@ _INTEGER = re.compile(r"\s*[+-]?(0|[1-9]\d*)\s*", re.ASCII)
 _ALWAYS_ASKED = frozenset({"required", "filled", "accepted"})
 _REGEX_PIECES = 64
 _RULES_MOST = 1 << 16
+_VALUE_WORK = 5_000_000  # as patterns.LINE_WORK, but for one value of one order
 _BRACKETS = {"(": ")", "[": "]", "{": "}", "<": ">"}
 _DELIMITED = re.compile(r"(?:not_)?regex:\s*([^\sA-Za-z0-9\\])")
 
@@ -145,9 +146,18 @@ def _expression(argument: str) -> Searcher:
     expression, flags = _undelimited(argument.strip()) or (argument, "")
     inline = "".join(flag for flag in "ms" if flag in flags)
     try:
-        return compile_pattern(f"(?{inline}){expression}" if inline else expression, ignore_case="i" in flags)
+        pattern = f"(?{inline}){expression}" if inline else expression
+        return compile_pattern(pattern, ignore_case="i" in flags, work=_VALUE_WORK)
     except BadPattern as error:
         raise _Unreadable from error
+
+
+def _is_found(asked: _Asked) -> bool:
+    """ValueError: the value is too long for its expression; what follows the part that is looked at is not let in."""
+    searcher = _expression(asked.argument)
+    if not searcher.fits(asked.value):
+        raise ValueError("too long")
+    return bool(searcher.search(asked.value))
 
 
 def _is_url(text: str) -> bool:
@@ -209,8 +219,8 @@ _TESTS: dict[str, Callable[[_Asked], bool]] = {
     "max_digits": lambda asked: _digits(asked, 0, asked.numbers[0]),
     "in": lambda asked: asked.value in asked.choices,
     "not_in": lambda asked: asked.value not in asked.choices,
-    "regex": lambda asked: bool(_expression(asked.argument).search(asked.value)),
-    "not_regex": lambda asked: not _expression(asked.argument).search(asked.value),
+    "regex": _is_found,
+    "not_regex": lambda asked: not _is_found(asked),
     "alpha": lambda asked: _letters(asked.value, ""),
     "alpha_num": lambda asked: _alpha_num(asked.value, ""),
     "alpha_dash": lambda asked: _alpha_num(asked.value, "_-"),

@@ -111,7 +111,8 @@ def number_of(text: str) -> Json:
 
 def _searcher(if_value: str) -> re.Pattern[str]:
     try:
-        return compile_re2(if_value.removeprefix(REGEX))
+        searcher: re.Pattern[str] = compile_re2(if_value.removeprefix(REGEX))
+        return searcher
     except BadPattern as error:
         raise BlueprintInvalid(f"{if_value!r:.80} {error}") from error
 
