@@ -38,7 +38,9 @@ class Query:
         except ValueError:
             raise BadQuery("the query cannot be read") from None
         if "token" in self._found:
-            raise BadQuery("a token does not belong in a URL: use the Authorization header")
+            raise BadQuery(
+                "a token does not belong in a URL: use the Authorization header or, on a WebSocket, a first frame"
+            )
 
     def text(self, name: str) -> str | None:
         """None: it is not there."""

@@ -7,18 +7,17 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
-from urllib.parse import parse_qs, urlsplit
 
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IRequest
 
+from stellarstack.api.http_query import BadQuery, Query
 from stellarstack.core.console_session import CloseCode
 from stellarstack.core.frames import Encoding
 from stellarstack.core.origin import parse_origin
 from stellarstack.errors import StellarError
 
 SCROLLBACK_MAX, SCROLLBACK = 1 << 20, 65536
-_NUMBER = re.compile(r"\d{1,18}", re.ASCII)
 _OFFERS_MOST = 64  # extensions and their parameters; none is spoken here
 _KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")
 
@@ -76,13 +75,17 @@ def read_upgrade(request: IRequest, path_server: str | None, allowed_origins: Se
     """Refused (400): no upgrade of RFC 6455, or not with this query and these subprotocols. 401: no Bearer token."""
     headers = request.requestHeaders
     _check_rfc6455(request.method, headers)
-    query = _query(request.uri)
+    try:
+        query = Query(request.uri)
+        since, scrollback = query.number("since", 0, 2**63), query.number("scrollback", 0, SCROLLBACK_MAX)
+    except BadQuery as error:
+        raise _bad(str(error)) from None
     protocol = _protocol(headers)
     return UpgradeRequest(
         encoding=Encoding(protocol) if protocol else Encoding.JSON,
         protocol=protocol,
-        since=_number(query, "since", 2**63),
-        scrollback=SCROLLBACK if (asked := _number(query, "scrollback", SCROLLBACK_MAX)) is None else asked,
+        since=since,
+        scrollback=SCROLLBACK if scrollback is None else scrollback,
         path_server=path_server,
         origin_allowed=_origin_allowed(headers, secure=request.isSecure(), allowed=allowed_origins),
         user_agent=_one(headers, "user-agent")[:256],
@@ -121,25 +124,6 @@ def _check_rfc6455(method: bytes, headers: Headers) -> None:
 
 def _words(headers: Headers, name: str) -> list[str]:
     return [word.strip().lower() for line in headers.getRawHeaders(name) or [] for word in line.split(",")]
-
-
-def _query(uri: bytes) -> dict[str, list[str]]:
-    try:
-        query = parse_qs(urlsplit(uri).query.decode("ascii"), keep_blank_values=True, max_num_fields=32)
-    except ValueError:
-        raise _bad("the query cannot be read") from None
-    if "token" in query:
-        raise _bad("a token does not belong in a URL: use the Authorization header or a first frame")
-    return query
-
-
-def _number(query: dict[str, list[str]], name: str, most: int) -> int | None:
-    found = query.get(name)
-    if found is None:
-        return None
-    if len(found) != 1 or not _NUMBER.fullmatch(found[0]) or int(found[0]) > most:
-        raise _bad(f"{name} must be a whole number from 0 to {most}")
-    return int(found[0])
 
 
 def _protocol(headers: Headers) -> str | None:
