@@ -102,8 +102,8 @@ class ConsoleFeed(Protocol):
     def type(self, data: bytes) -> None:
         """Keystrokes to the PTY. InvalidState: nothing is attached."""
 
-    async def resize(self, size: PtySize) -> None:
-        """The terminal's size from now on, for all viewers and later starts."""
+    def resize(self, size: PtySize) -> None:
+        """The terminal's size from now on, for all viewers and later starts; of many in 0.1 s the last counts."""
 
 
 class ConsoleFeeds(Protocol):

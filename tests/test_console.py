@@ -221,7 +221,7 @@ class ScrollbackTests(ConsoleCase):
     def test_size_is_kept(self) -> None:
         """The size the viewers asked for last holds for later starts."""
         self.run_game()
-        self.now(self.console.resize(PtySize(100, 30)))
+        self.console.resize(PtySize(100, 30))
         self.die()
         self.boot()
         self.now(self.console.attach(GAME))
@@ -267,8 +267,8 @@ class ScrollbackTests(ConsoleCase):
         """The size is kept; that no terminal is there yet is no error."""
         self.now(self.engine.create_container(GAME, {"Image": "game", "Tty": True, "OpenStdin": True}))
         self.now(self.console.attach(GAME))
-        self.now(self.console.resize(PtySize(99, 9)))
-        self.now(self.console.resize(PtySize(99, 9)))
+        self.console.resize(PtySize(99, 9))
+        self.console.resize(PtySize(99, 9))
 
     def test_an_attach_that_fails(self) -> None:
         """Nothing is attached, and the next attempt is as the first."""

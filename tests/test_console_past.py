@@ -326,7 +326,7 @@ class DownloadTests(PastCase):
         """asciicast v2: true times, sizes as they were, marks where runs began and ended."""
         self.run_game()
         self.say("one\r\n", after=5)
-        self.now(self.console.resize(PtySize(100, 30)))
+        self.console.resize(PtySize(100, 30))
         self.say("two\r\n", after=0.03)
         self.say("three\r\n", after=2.5)
         self.now(self.rooms.consoles.stop())

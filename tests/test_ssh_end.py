@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from twisted.internet.defer import Deferred
+
 from stellarstack.config import ConsoleConfig
 from stellarstack.core.frames import terminal_line
 from stellarstack.ssh.terminal import Terminal
 from stellarstack.ssh.wire import SshWire
+from stellarstack.viewing import Viewer
 from tests.ssh_peer import WALL, SshCase, SshPeer
 from tests.test_ssh import GREETING
 from tests.ws_client import settle
@@ -219,3 +222,62 @@ class SlowReaderTests(LoginEndCase):
         self.assertFalse(peer.gone)
         self.assertEqual(len(end.buffer), held)
         self.assertLessEqual(terminal.waiting, 2 * 65_536)
+
+
+class FaultTests(SshCase):
+    """A bug of ours, or a thread that fails, leaves nobody behind with a seat and nothing to see."""
+
+    def test_what_nobody_expected(self) -> None:
+        """It is logged, the terminal ends, its seat is free; the connection may try again."""
+
+        async def view(*_: object) -> Viewer:
+            raise RuntimeError("a bug")
+
+        kept = self.console.view
+        self.patch(self.console, "view", view)
+        peer = self.watch()
+        self.assertEqual((peer.status(), len(self.flushLoggedErrors(RuntimeError))), (1, 1))
+        self.assertTrue(peer.screen().endswith(terminal_line("the console could not be opened")))
+        peer.send(97, b"\0\0\0\0")
+        self.assertEqual((self.seats.taken, self.audits()), ({}, []))
+        self.patch(self.console, "view", kept)
+        peer.shell()
+        self.assertIn(b"hello", peer.screen(1))
+
+    def test_a_view_that_takes_for_ever(self) -> None:
+        """K23: its login's end is its end all the same, and the room for keys is bounded meanwhile."""
+        viewed: Deferred[Viewer] = Deferred()
+
+        async def view(*_: object) -> Viewer:
+            return await viewed
+
+        self.patch(self.console, "view", view)
+        self.tokens.add("short", life=40)
+        peer = self.watch(token="short")
+        peer.type(b"x" * 32_768)
+        for _ in range(4):
+            settle(self.clock, 10)
+        self.assertNotIn(93, peer.numbers())
+        self.assertEqual(peer.status(), 1)
+        settle(self.clock, 1)
+        self.assertEqual((peer.gone, self.seats.taken), (True, {}))
+
+    def test_a_close_that_is_not_answered(self) -> None:
+        """W13: a terminal that has ended counts as gone after its last words, though another lives beside it."""
+        peer = self.watch(window=100)
+        other = peer.shell(window=1 << 20)
+        for _ in range(20):
+            self.say(b"x" * 10_000)
+        first = next(iter(self.seats.taken))
+        first.close(1008, "the terminal takes nothing")
+        settle(self.clock, 4)
+        self.assertEqual((len(self.seats.taken), peer.status()), (2, 1))
+        peer.type(b"list\r", other)
+        settle(self.clock, 1)
+        self.assertEqual((len(self.seats.taken), first in self.seats.taken), (1, False))
+        peer.window(1 << 25)
+        self.assertLess(len(peer.screen()), 200)
+        peer.type(b"list\r", other)
+        self.assertTrue(peer.screen(other).endswith(b"nobody\r\n"))
+        peer.send(97, b"\0\0\0\0")
+        self.assertEqual((len(self.seats.taken), peer.gone), (1, False))

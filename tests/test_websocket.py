@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from stellarstack.config import ConsoleConfig
 from stellarstack.core.messages import Json
+from stellarstack.viewing import Viewer
 from tests.console_rooms import Rooms, inline
 from tests.fake_container import Program
 from tests.fake_engine import FakeEngine
@@ -265,6 +266,19 @@ class TableTests(DoorCase):
         self.rooms.tokens.known["boom"] = RuntimeError("bug")
         self.both("boom", 500, "internal", 4401)
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 2)
+
+    def test_a_console_with_a_bug(self) -> None:
+        """1001, as where the daemon stops: it may come again. The bug is logged, the seat is free, nothing waits."""
+
+        async def view(*_: object) -> Viewer:
+            raise RuntimeError("bug")
+
+        self.patch(self.console, "view", view)
+        for viewer in (self.join(), self.first_frame("good")):
+            settle(self.clock)
+            self.assertEqual((viewer.messages(), viewer.close_code), ([], 1001))
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 2)
+        self.assertEqual((len(self.rooms.seats), len(self.rooms.endpoint)), (0, 0))
 
     def test_a_verifier_that_does_not_answer(self) -> None:
         """K02: after 10 s it is a refusal."""

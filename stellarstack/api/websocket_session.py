@@ -205,7 +205,7 @@ class SocketSession:
                         self._viewer.stats = claims.allows("stats.read")
                 case Resize(size):
                     if self._feed is not None:
-                        self._spawn("resizing a terminal", self._feed.resize(size))
+                        self._feed.resize(size)
                 case History():
                     self._history(effect)
                 case Power(action):
@@ -256,6 +256,15 @@ class SocketSession:
             self._wire.read(True)
 
     async def _begin(self, claims: Claims) -> None:
+        try:
+            await self._open(claims)
+        except CancelledError:  # the daemon stops
+            raise
+        except Exception:
+            self._log.failure("a console could not be opened for {peer}", peer=self._peer)
+            self.close(CloseCode.STOPPING, "the console could not be opened")
+
+    async def _open(self, claims: Claims) -> None:
         door = self._door
         if self._wire is not None:
             self._wire.read(False)  # what the viewer says waits for `ready`

@@ -16,6 +16,7 @@ from stellarstack.console.readers import LineReaders
 from stellarstack.console.rejoin import Rejoin, kept_of
 from stellarstack.console.scrollback import GIVEN_OUT, Scrollback
 from stellarstack.console.segments import Segments
+from stellarstack.console.sizes import Sizes
 from stellarstack.console.surroundings import Surroundings
 from stellarstack.core.frames import Encoding, stats_frame, status_frame, status_line
 from stellarstack.core.log_join import Kept
@@ -68,6 +69,7 @@ class Console:
             server_id=server_id, around=around, announce=lambda *told: self._fanout.announce(*told),
             unpublished=lambda: self._readers.unpublished,
         )  # fmt: skip
+        self._sizes = Sizes(server_id=server_id, take=self._take_size, clock=around.clock, tasks=around.tasks)
         self._fanout = self._new_fanout()
         self._endings = self._new_endings()
         self._attachment: Attachment | None = None
@@ -195,8 +197,11 @@ class Console:
     def enter(self, line: str) -> None:
         self.type(self._typed.keys(line))
 
-    async def resize(self, size: PtySize) -> None:
-        if not self._notes.resize(size, self._scrollback.end):
+    def resize(self, size: PtySize) -> None:
+        self._sizes.want(size)
+
+    async def _take_size(self, size: PtySize) -> None:
+        if self._closed or not self._notes.resize(size, self._scrollback.end):
             return
         await self._save_notes()
         await self.resize_pty()

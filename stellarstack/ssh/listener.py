@@ -22,7 +22,7 @@ from stellarstack.interfaces import TokenVerifier
 from stellarstack.sockets import try_port
 from stellarstack.ssh.keybook import KeySource
 from stellarstack.ssh.login import Login
-from stellarstack.ssh.session import LOGIN_OVER, Hall, ShellSession
+from stellarstack.ssh.session import LAST_WORDS, LOGIN_OVER, Hall, ShellSession
 from stellarstack.ssh.terminal import Terminal, Terminals
 from stellarstack.ssh.turns import Turns
 from stellarstack.ssh.wire import SshWire
@@ -30,7 +30,6 @@ from stellarstack.tasks import sleep
 
 _BACKLOG = 128
 _EXCHANGE_DEADLINE = 30.0  # seconds for a key exchange of a connection that has logged in
-_LAST_WORDS = 5.0  # seconds that a connection whose terminals have ended may stay
 _STOP_STEP, _STOP_STEPS = 0.05, 10  # an ordered stop waits half a second for the viewers
 
 
@@ -180,7 +179,7 @@ class SshListener(ServerFactory):
         if why is not None and why.code in LOGIN_OVER:
             self._shut(wire, terminals, why)
         elif not _sessions(terminals):
-            wire.end_after(_LAST_WORDS, b"no terminal is open")
+            wire.end_after(LAST_WORDS, b"no terminal is open")
 
     def revoke(self, jti: str | None = None, user_id: str | None = None, server_id: str | None = None) -> None:
         """Ends the connections whose login matches all that is given, with a terminal or none yet (W11)."""

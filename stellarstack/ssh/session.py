@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
@@ -14,18 +15,18 @@ from stellarstack.core.console_audit import Typed
 from stellarstack.core.console_session import Audit, Close, CloseCode, Keys, Resize, SessionLimits
 from stellarstack.core.frames import Encoding, terminal_line
 from stellarstack.core.messages import Event, Json
-from stellarstack.core.records import PtySize, ServerStatus
+from stellarstack.core.records import ServerStatus
 from stellarstack.core.terminal_session import LEFT, Tell, TerminalEffect, TerminalSession
 from stellarstack.core.token_end import TokenEnd
 from stellarstack.errors import StellarError
 from stellarstack.interfaces import EventBus, ServerDirectory
 from stellarstack.ssh.terminal import Terminal
 from stellarstack.ssh.wire import SshWire
-from stellarstack.tasks import Tasks, sleep
+from stellarstack.tasks import Tasks
 from stellarstack.viewing import ConsoleFeed, ConsoleFeeds, Seat, Seats, TypedLines, Viewer, ViewRequest
 
+LAST_WORDS = 5.0  # seconds that a terminal which has ended, and a connection without another, may stay
 LOGIN_OVER = (CloseCode.EXPIRED, CloseCode.FORBIDDEN)  # that ends the connection, and not only a terminal of it
-_RESIZE_PAUSE = 0.1  # seconds: each new size is kept on disk
 _EARLY_MOST = 1 << 20  # bytes that wait for the viewer beside the output: notices, lines of ours
 
 
@@ -67,8 +68,6 @@ class ShellSession:
         self._feed: ConsoleFeed | None = None
         self._viewer: Viewer | None = None
         self._early: list[bytes] = []
-        self._size: PtySize | None = None  # wanted, and not yet the PTY's
-        self._resizing = False
         self._deaf = False  # nobody reads what is typed, and the viewer knows
         self._begun_at: float | None = None
         self._timer: IDelayedCall | None = None
@@ -85,6 +84,15 @@ class ShellSession:
             self._spawn("opening a console", self._begin())
 
     async def _begin(self) -> None:
+        try:
+            await self._open()
+        except CancelledError:  # the daemon stops
+            raise
+        except Exception:
+            self._log.failure("a console could not be opened for {peer}", peer=self._wire.peer)
+            self.close(CloseCode.STOPPING, "the console could not be opened")
+
+    async def _open(self) -> None:
         hall, claims = self._hall, self._claims
         feed = hall.feeds.feed(claims.server_id)
         if feed is None or hall.directory.status_of(claims.server_id) is None:
@@ -140,6 +148,7 @@ class ShellSession:
         if not self.closed:
             self.closed = True
             self._let_go(None)
+        self._no_timer()
         self._hall.seats.leave(self)  # held until now: who does not let go counts, too
 
     # ---------------------------------------------------------------- what is to be done
@@ -154,7 +163,8 @@ class ShellSession:
                 case Keys():
                     self._type(effect)
                 case Resize(size):
-                    self._resize(size)
+                    if self._feed is not None:
+                        self._feed.resize(size)
                 case Audit(typed):
                     self._audit_typed(typed)
                 case Close(code, reason):
@@ -183,22 +193,6 @@ class ShellSession:
         hall.seats.typed(self)
         self._do(self._rules.typed(keys.lines, now))
 
-    def _resize(self, size: PtySize) -> None:
-        self._size = size
-        if not self._resizing:
-            self._resizing = True
-            self._spawn("resizing a terminal", self._resize_all())
-
-    async def _resize_all(self) -> None:
-        """One at a time, and not too fast; of those that come meanwhile only the last counts."""
-        try:
-            while self._size is not None and self._feed is not None and not self.closed:
-                size, self._size = self._size, None
-                await self._feed.resize(size)
-                await sleep(self._hall.clock, _RESIZE_PAUSE)
-        finally:
-            self._resizing = False
-
     # ---------------------------------------------------------------- what its viewer says
 
     def ready(self, start: int, end: int, status: ServerStatus) -> None:
@@ -225,11 +219,11 @@ class ShellSession:
         self._terminal.write(b"\r\n" if code == LEFT else terminal_line(reason))
         self._terminal.finish(0 if code == LEFT else 1)
         self._let_go(Close(code, reason))
+        if self._terminal.screen is self:
+            self._timer = self._hall.clock.callLater(LAST_WORDS, self._terminal.abandon)
 
     def _let_go(self, why: Close | None) -> None:
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        self._timer = None
+        self._no_timer()
         if self._viewer is not None:
             self._viewer.leave()
         for effect in self._rules.ended():
@@ -241,9 +235,13 @@ class ShellSession:
 
     # ---------------------------------------------------------------- time
 
-    def _wake_later(self) -> None:
+    def _no_timer(self) -> None:
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
+        self._timer = None
+
+    def _wake_later(self) -> None:
+        self._no_timer()
         after = self._rules.next_wake(self._hall.clock.seconds(), self._hall.now())
         self._timer = None if after is None else self._hall.clock.callLater(after, self._wake)
 

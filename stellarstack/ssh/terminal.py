@@ -122,6 +122,12 @@ class Terminal(Channel):
         self.forget()
         super().closeReceived()
 
+    def abandon(self) -> None:
+        """Its viewer does not answer the end: it counts as gone, and of what waits nothing is shown."""
+        self.forget()
+        self.conn.sendClose(self)
+        self.closed()
+
     def closed(self) -> None:
         screen, self.screen = self.screen, None
         if screen is not None:
