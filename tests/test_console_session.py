@@ -101,6 +101,9 @@ class SessionTests(SynchronousTestCase):
         for _ in range(20):
             self.assertEqual(kinds(one.received('{"type":"ping"}', 0.0, WALL)), ["pong"])
         self.assertEqual(kinds(one.received('{"type":"ping"}', 0.0, WALL)), ["rate_limited"])
+        (said,) = one.received('{"type":"power","action":"stop"}', 0.0, WALL)
+        assert isinstance(said, Say)
+        self.assertEqual((said.message["code"], said.message["action"]), ("rate_limited", "stop"))
         self.assertEqual(kinds(one.received('{"type":"ping"}', 0.1, WALL)), ["pong"])
         big = opened(Encoding.RAW)
         self.assertEqual(kinds(big.received(b"x" * 5000, 0.0, WALL)), ["Keys"])

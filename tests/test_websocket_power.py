@@ -111,6 +111,18 @@ class PowerTests(PowerCase):
         settle(self.clock)
         self.assertEqual((viewer.close_code, self.rooms.inbox.got), (1008, []))
 
+    def test_which_action_is_refused(self) -> None:
+        """An error that answers a power frame names its action, whatever the reason; no other error does."""
+        viewer = self.boss()
+        refused = [*self.order(viewer, *["stop"] * 4), *self.order(viewer, "kill", "kill")]
+        self.assertEqual([(m["code"], m["action"]) for m in refused], [("busy", "stop"), ("rate_limited", "kill")])
+        self.rooms.tokens.add("one", permissions=frozenset({"console.read"}))
+        reader = self.join(token="one")
+        reader.messages()
+        reader.send_json(type="input", data="x")
+        refused = self.order(reader, "start")
+        self.assertEqual([(m["code"], m.get("action")) for m in refused], [("forbidden", None), ("forbidden", "start")])
+
     def test_busy(self) -> None:
         """Three under way at most, and a kill beside them: a start that hangs can always be killed."""
         viewer = self.boss()

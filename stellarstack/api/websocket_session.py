@@ -230,8 +230,8 @@ class SocketSession:
         self._wire.write_frame(frame)
         return None
 
-    def _error(self, code: str, message: str) -> None:
-        self._say({"type": "error", "code": code, "message": message})
+    def _error(self, code: str, message: str, **more: Json) -> None:
+        self._say({"type": "error", "code": code, "message": message, **more})
 
     async def _verify(self, token: str) -> None:
         door = self._door
@@ -310,7 +310,7 @@ class SocketSession:
         claims = self.claims
         command_id = self._power.order(claims.server_id, action) if claims is not None else None
         if command_id is None:
-            self._error("busy", "enough power actions are under way; wait for their results")
+            self._error("busy", "enough power actions are under way; wait for their results", action=action)
         else:
             self._audit.ordered(action, command_id)
 

@@ -185,7 +185,7 @@ class ConsoleSession:
         if self._phase is not _Phase.OPEN:
             return []
         if not self._messages.take(1, now):
-            return self._limited(now)
+            return self._limited(now, _ordered(frame))
         if isinstance(frame, bytes):
             return self._keys(frame, now) if self._encoding is Encoding.RAW else self._bad_frame("binary frame")
         message = _object(frame)
@@ -233,8 +233,8 @@ class ConsoleSession:
         if not isinstance(action, str) or action not in POWER_ACTIONS:
             return self._bad_frame("action must be start, stop, restart or kill")
         if self.claims is None or not self.claims.allows(f"control.{action}"):
-            return [_error("forbidden", f"the token does not allow control.{action}")]
-        return [Power(action)] if self._power.take(1, now) else self._limited(now)
+            return [_error("forbidden", f"the token does not allow control.{action}", action)]
+        return [Power(action)] if self._power.take(1, now) else self._limited(now, action)
 
     def _resize(self, message: Mapping[str, object]) -> Sequence[Effect]:
         cols, rows = message.get("cols"), message.get("rows")
@@ -266,11 +266,11 @@ class ConsoleSession:
         said = _error("invalid_frame", why)
         return [said, *self._close(CloseCode.POLICY, "bad frames")] if self._bad >= _BAD_FRAMES else [said]
 
-    def _limited(self, now: float) -> Sequence[Effect]:
+    def _limited(self, now: float, action: str | None = None) -> Sequence[Effect]:
         self._strikes.append(now)
         while self._strikes[0] <= now - _STRIKE_WINDOW:
             self._strikes.popleft()
-        said = _error("rate_limited", "slower, please")
+        said = _error("rate_limited", "slower, please", action)
         if len(self._strikes) >= _RATE_STRIKES:
             return [said, *self._close(CloseCode.POLICY, "rate limited too often")]
         return [said]
@@ -328,8 +328,10 @@ def close_code_of(error: StellarError) -> int:
     return CloseCode.UNAUTHORIZED
 
 
-def _error(code: str, message: str) -> Say:
-    return Say({"type": "error", "code": code, "message": message})
+def _error(code: str, message: str, action: str | None = None) -> Say:
+    """`action`: the power action that is refused; an error of anything else has none."""
+    told: dict[str, Json] = {"type": "error", "code": code, "message": message}
+    return Say(told if action is None else {**told, "action": action})
 
 
 def _object(text: str) -> Mapping[str, object] | None:
@@ -344,6 +346,13 @@ def _auth_token(frame: str | bytes) -> str | None:
     message = _object(frame) if isinstance(frame, str) else None
     token = message.get("token") if message is not None and message.get("type") == "auth" else None
     return token if isinstance(token, str) else None
+
+
+def _ordered(frame: str | bytes) -> str | None:
+    """The action of a power frame; None: it is another frame."""
+    message = _object(frame) if isinstance(frame, str) else None
+    action = message.get("action") if message is not None and message.get("type") == "power" else None
+    return action if isinstance(action, str) and action in POWER_ACTIONS else None
 
 
 def _whole(found: object, low: int, high: int) -> bool:

@@ -175,6 +175,24 @@ class WebCore(SynchronousTestCase):
         crash = "\r\n── crashed (out of memory), exit code 137 ──\r\n"
         self.assertEqual(found, ["on", crash, "e\n", "── started ──\r\n", "two\n", "── ended, exit code 0 ──\r\n"])
 
+    def test_runs_in_status_frames(self) -> None:
+        """An end is told with its code, reason and time; a stop that was not obeyed and an installation are no run."""
+        end = {"at": 7.5, "exitCode": 3, "reason": "exit"}
+        rows: list[tuple[dict[str, Any], str, Any]] = [
+            ({"status": "starting"}, "stopped", "started"), ({"status": "starting"}, "crashed", "started"),
+            ({"status": "starting"}, "stopping", None), ({"status": "starting"}, "starting", None),
+            ({"status": "crashed", **end}, "running", {"event": "crashed", **end}),
+            ({"status": "stopped", **end}, "stopping", {"event": "exited", **end}),
+            ({"status": "stopped"}, "installing", None), ({"status": "running"}, "starting", None),
+        ]  # fmt: skip
+        found = self.run_js(
+            "runs",
+            "return given.map(([frame, before]) => { const r = m.runOf(frame, before);"
+            " return r?.event === 'started' ? 'started' : r; });",
+            [row[:2] for row in rows],
+        )
+        self.assertEqual(found, [row[2] for row in rows])
+
     def test_ends_of_a_connection(self) -> None:
         """What needs another token says so; what passes is tried again; an impossible resume begins afresh."""
         codes = [4401, 4403, 4404, 4410, 1013, 1001, 1006, 1008]

@@ -80,7 +80,7 @@ class Page {
     if (first || other) {
       byId("server-name").textContent = claims.serverId;
       this.line.useServer(claims.serverId);
-      if (other) this.live.clear();
+      if (other) this.afresh();
       this.connection.open(token, { afresh: other });
     } else this.connection.renew(token);
   }
@@ -136,13 +136,16 @@ class Page {
     this.live.note(count === null ? "gap: some output is missing, nobody knows how much" : `gap: ${bytes(count)} not shown`);
   }
 
+  /** The output is another one: another server's, or that of one made afresh. */
   afresh() {
     this.live.clear();
+    this.past.forget();
+    this.search.forget();
   }
 
   message(message) {
     if (message.type === "status") {
-      this.live.changed(message.status, this.connection.position.end);
+      this.live.changed(message, this.status, this.connection.position.end);
       this.setStatus(message.status);
     }
     else if (message.type === "stats") this.takeStats(message.metrics);

@@ -16,6 +16,16 @@ export function runText({ event, exitCode, reason, at }) {
   return Number.isFinite(at) ? `${what}, ${new Date(at * 1000).toLocaleString()}` : what;
 }
 
+/**
+ * What a status frame tells of a run, the status until then being `before`; null: no run began or ended. `starting` comes
+ * after a stop that was not obeyed, too; an end has its time (an installation's has none).
+ */
+export function runOf({ status, at, exitCode, reason }, before) {
+  if (status === "starting") return ["stopped", "crashed"].includes(before) ? { event: "started", at: Date.now() / 1000 } : null;
+  const event = { stopped: "exited", crashed: "crashed" }[status];
+  return event && Number.isFinite(at) ? { event, at, exitCode, reason } : null;
+}
+
 /** A line of the page's own, in the terminal's language. `fresh`: the cursor stands at the start of a line. */
 export function noteLine(text, fresh = false) {
   return `\x1b[0m${fresh ? "" : "\r\n"}\x1b[90m── ${text} ──\x1b[0m\r\n`;

@@ -201,7 +201,7 @@ export class Connection {
   }
 
   faulted(message) {
-    if (message.code === "busy" && this.asked.length) {
+    if (message.code === "busy" && !message.action && this.asked.length) {
       clearTimeout(this.timers.history);
       this.timers.history = setTimeout(() => this.askNext(), 300);
     } else if (message.code === "unauthorized") this.listener.notRenewed(message.message);

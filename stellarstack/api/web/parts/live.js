@@ -1,6 +1,6 @@
 // The live terminal: everything as it comes, its newest lines in memory, and which byte stands where.
 
-import { noteLine, runKey, runText, weave } from "../core/runs.js";
+import { noteLine, runKey, runOf, runText, weave } from "../core/runs.js";
 import { bytes as sized } from "../core/series.js";
 import { answersOnlyWhen } from "./guard.js";
 import { makeTerminal, scrollByTouch } from "./terminal.js";
@@ -126,12 +126,12 @@ export class Live {
     this.write(new Uint8Array(0), from);
   }
 
-  /** The server has begun or ended just now, at byte `offset`. */
-  changed(status, offset) {
-    const event = { starting: "started", stopped: "exited", crashed: "crashed" }[status];
-    if (!event || this.known.has(runKey({ offset, event }))) return;
-    this.known.add(runKey({ offset, event }));
-    this.note(runText({ event, at: Date.now() / 1000 }));
+  /** A status frame came at byte `offset`; `before`: the status until now. Where a run began or ended, that is told. */
+  changed(message, before, offset) {
+    const run = runOf(message, before);
+    if (!run || this.known.has(runKey({ ...run, offset }))) return;
+    this.known.add(runKey({ ...run, offset }));
+    this.note(runText(run));
   }
 
   /** The runs at [from, to] that have not been told yet; from now on they have. */

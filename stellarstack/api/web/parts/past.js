@@ -26,6 +26,7 @@ export class Past {
     this.first = 0;
     this.front = this.back = null;
     this.loading = false;
+    this.visit = 0; // counted on at each close: what is still being loaded or drawn for an earlier one is not shown
     byId("past-live").addEventListener("click", () => this.close());
     byId("past-start").addEventListener("click", () => this.goTo(this.first));
     byId("past-position").addEventListener("change", (event) => {
@@ -63,6 +64,7 @@ export class Past {
 
   close() {
     if (!this.isOpen) return;
+    this.visit += 1;
     this.place.hidden = this.bar.hidden = true;
     for (const side of [this.front, this.back]) {
       side?.terminal.dispose();
@@ -73,13 +75,22 @@ export class Past {
     this.told.closed();
   }
 
+  /** The output is another one: nothing of what was known holds. */
+  forget() {
+    this.visit += 1;
+    this.close();
+    this.runs.clear();
+    this.first = 0;
+  }
+
   async loadWhile(load) {
+    const { visit } = this;
     this.loading = true;
     this.place.setAttribute("aria-busy", "true");
     try {
       await load();
     } catch {
-      this.told.failed();
+      if (visit === this.visit) this.told.failed();
     } finally {
       this.loading = false;
       this.place.removeAttribute("aria-busy");
@@ -138,7 +149,7 @@ export class Past {
 
   /** Fills the hidden terminal, scrolls it to `place(row of byte seam)`, and shows it; answers that row. */
   async draw(seam, place) {
-    const opening = !this.isOpen;
+    const { visit, isOpen } = this;
     this.place.hidden = this.bar.hidden = false;
     const side = (this.back ??= this.makeSide());
     side.fit.fit();
@@ -147,6 +158,7 @@ export class Past {
     const row = await rowAfter(side.terminal, this.woven(before, this.window.from, seam));
     this.rowOfEnd = await rowAfter(side.terminal, this.woven(after, seam, Infinity));
     await scrollTo(side.terminal, Math.round(place(row)));
+    if (visit !== this.visit) throw new Error("closed meanwhile");
     const focused = this.front?.element.contains(document.activeElement);
     [this.front, this.back] = [side, this.front];
     side.element.classList.remove("behind");
@@ -155,7 +167,7 @@ export class Past {
     this.place.dataset.from = String(this.window.from);
     this.place.dataset.to = String(this.window.end);
     this.tellWhere();
-    if (opening) this.told.opened();
+    if (!isOpen) this.told.opened();
     return row;
   }
 

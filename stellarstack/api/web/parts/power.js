@@ -77,8 +77,8 @@ export class Power {
       this.ended(message);
       return true;
     }
-    if (message.type === "error" && this.under) {
-      this.ended({ status: "failed", error: message });
+    if (message.type === "error" && message.action) {
+      this.ended({ command: `server.${message.action}`, status: "failed", error: message });
       return true;
     }
     return false;

@@ -15,6 +15,7 @@ export class Search {
     this.text = byId("search-text");
     this.watched = null;
     this.typing = 0;
+    this.asked = 0; // counted on at each question: an answer to an earlier one is not listed
     byId("open-search").addEventListener("click", () => (this.isOpen ? this.close() : this.open()));
     byId("search-close").addEventListener("click", () => this.close());
     byId("search-previous").addEventListener("click", () => this.find(-1));
@@ -107,10 +108,19 @@ export class Search {
 
   // ------------------------------------------------------------------ the whole history
 
+  /** The output is another one: what was found in the earlier is not in it. */
+  forget() {
+    this.asked += 1;
+    byId("search-results").hidden = byId("search-more").hidden = true;
+    byId("search-list").replaceChildren();
+    byId("search-said").textContent = "";
+  }
+
   async all(before = null) {
     const text = this.text.value;
     if (!text) return this.text.focus();
     const { base, serverId, token } = this.reach();
+    const asked = (this.asked += 1);
     const said = byId("search-said");
     byId("search-results").hidden = false;
     if (before === null) byId("search-list").replaceChildren();
@@ -120,8 +130,9 @@ export class Search {
       const { regex, caseSensitive } = this.options;
       const query = { q: text, regex: regex ? 1 : null, case: caseSensitive ? 1 : null, before, limit: LIMIT };
       const found = await (await ask(base, serverId, "search", query, token)).json();
-      this.list(found, before !== null);
+      if (asked === this.asked) this.list(found, before !== null);
     } catch (error) {
+      if (asked !== this.asked) return undefined;
       const missing = error instanceof Refused && error.status === 404 && error.code === "not_found";
       said.textContent = missing ? "This node cannot search its history." : `Not searched: ${error.message}`;
     }

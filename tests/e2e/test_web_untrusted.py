@@ -1,0 +1,70 @@
+"""What a game prints may neither stop the page that shows it nor overwrite what is to be read (P06)."""
+
+from __future__ import annotations
+
+from playwright.sync_api import expect
+
+from tests.e2e.test_web_console import WebConsoleCase, rows
+
+PRINTER = r"""
+echo loading; echo Done
+while read -r line; do
+  case "$line" in
+    print*) printf "${line#print }"; echo;;
+    often*) printf "${line#often }%.0s" $(seq 1 20000); echo;;
+    accents*) printf 'e'; printf '\314\201%.0s' $(seq 1 20000); printf '\033[2147483647b'; echo;;
+    *) echo "you said $line";;
+  esac
+done
+"""
+COUNTED = "SbTLMIZ@PXABCDEFGHdefa`rJK"
+COLUMNS = (" @", " A", "'}", "'~")
+
+
+class UntrustedOutputTests(WebConsoleCase):
+    """A container prints what is meant to do harm."""
+
+    def test_page_stays_alive(self) -> None:
+        """P06: after each sequence with the largest count there is, and floods of large ones, a line is answered."""
+        self.node.create("srv_bomb", PRINTER)
+        page = self.open("srv_bomb")
+        self.shown(page, "Done")
+        bombs = [f"print a\\033[2147483647{final}" for final in (*COUNTED, *COLUMNS)]
+        floods = [f"often a\\033[1000{final}" for final in "SLb"]
+        for number, line in enumerate([*bombs, *floods, "accents"]):
+            self.say(page, line)
+            self.say(page, f"alive {number}")
+            self.shown(page, f"you said alive {number}")
+        self.assertEqual(self.complaints, [])
+
+    def test_large_counts_do_what_they_say(self) -> None:
+        """A count beyond the screen does as much as the screen has: all lines go, one letter fills the rest."""
+        self.node.create("srv_much", PRINTER)
+        page = self.open("srv_much")
+        self.shown(page, "Done")
+        self.say(page, r"print \033[H\033[2147483647Mmy\040screen")
+        self.shown(page, "my screen")
+        self.assertEqual([row for row in rows(page) if row], ["my screen"])
+        self.say(page, r"print \033[H\033[2Jx\033[99bend")
+        self.shown(page, "x" * 100 + "end")
+
+    def test_older_output_stays(self) -> None:
+        """What fills, shifts or scrolls a screen changes no line of older output."""
+        self.node.create("srv_kept", PRINTER)
+        page = self.open("srv_kept")
+        self.shown(page, "Done")
+        moves = "".join(f"\\033[3{final}" for final in (*COLUMNS, *"STLMAEFd"))
+        self.say(page, rf"print kept\040above\nkept\040too\n{moves}\033#8\033[2147483647I\033[2147483647Z")
+        self.say(page, "the end")
+        self.shown(page, "you said the end")
+        page.click("#open-search")
+        page.fill("#search-text", "^kept")
+        page.click("#search-regex")
+        page.click("#search-all")
+        page.click("#search-list button >> nth=0")
+        expect(page.locator("#past")).to_be_visible()
+        place = "#past > div:not(.behind)"
+        self.shown(page, "you said the end", place)
+        for wanted in ("Done", "kept above", "kept too"):
+            self.assertIn(wanted, rows(page, place))
+        self.assertEqual([row for row in rows(page, place) if "EEEE" in row], [])
