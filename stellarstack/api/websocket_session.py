@@ -10,12 +10,12 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from stellarstack.api.websocket_answers import history, ready
-from stellarstack.api.websocket_audit import AuditTrail
 from stellarstack.api.websocket_door import Door
 from stellarstack.api.websocket_power import PowerOrders
 from stellarstack.api.websocket_pulse import Pulse
 from stellarstack.api.websocket_request import Refused, UpgradeRequest, close_code_of, refusal
 from stellarstack.api.websocket_wire import ConsoleWire
+from stellarstack.audit_trail import AuditTrail
 from stellarstack.core.claims import Claims
 from stellarstack.core.console_effects import (
     Audit,

@@ -10,11 +10,10 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from stellarstack.audit_trail import AuditTrail
 from stellarstack.config import ConsoleConfig
-from stellarstack.core.console_audit import Typed
 from stellarstack.core.console_session import Audit, Close, CloseCode, Keys, Resize, SessionLimits
 from stellarstack.core.frames import Encoding, terminal_line
-from stellarstack.core.messages import Event, Json
 from stellarstack.core.records import ServerStatus
 from stellarstack.core.terminal_session import LEFT, Tell, TerminalEffect, TerminalSession
 from stellarstack.core.token_end import TokenEnd
@@ -69,7 +68,8 @@ class ShellSession:
         self._viewer: Viewer | None = None
         self._early: list[bytes] = []
         self._deaf = False  # nobody reads what is typed, and the viewer knows
-        self._begun_at: float | None = None
+        self._audit = AuditTrail(hall, wire.peer, wire.peer_version)
+        self._begun = False
         self._timer: IDelayedCall | None = None
         self._moved: tuple[int, int] = (0, 0)
         self._moved_at: float | None = None
@@ -111,8 +111,8 @@ class ShellSession:
             return None
         if self._terminal.blocked:
             viewer.full()
-        self._begun_at = hall.clock.seconds()
-        self._audit("session_start", {})
+        self._begun = True
+        self._audit.began(claims)
         if self._terminal.size is not None:
             self._do(self._rules.resized(*self._terminal.size))
         early, self._early = self._early, []
@@ -127,13 +127,13 @@ class ShellSession:
     def keys(self, data: bytes) -> None:
         if self.closed:
             return
-        if self._begun_at is None:
+        if not self._begun:
             self._early.append(data)  # no more than the window takes
             return
         self._do(self._rules.keys(data, self._hall.clock.seconds()))
 
     def resized(self, cols: int, rows: int) -> None:
-        if self._begun_at is not None:
+        if self._begun:
             self._do(self._rules.resized(cols, rows))
 
     def full(self) -> None:
@@ -166,7 +166,7 @@ class ShellSession:
                     if self._feed is not None:
                         self._feed.resize(size)
                 case Audit(typed):
-                    self._audit_typed(typed)
+                    self._audit.entered(typed)
                 case Close(code, reason):
                     self.close(code, reason)
         if not self.closed:
@@ -227,10 +227,8 @@ class ShellSession:
         if self._viewer is not None:
             self._viewer.leave()
         for effect in self._rules.ended():
-            self._audit_typed(effect.typed)
-        if self._begun_at is not None:
-            self._audit("session_end", {"duration": round(self._hall.clock.seconds() - self._begun_at, 3)})
-            self._begun_at = None
+            self._audit.entered(effect.typed)
+        self._audit.ended()
         self._ended(why)
 
     # ---------------------------------------------------------------- time
@@ -258,16 +256,3 @@ class ShellSession:
             self._moved_at, self._moved = (now if waiting else None), moved
         elif now - self._moved_at >= self._hall.config.stall_deadline:
             self.close(CloseCode.POLICY, "the terminal takes nothing")
-
-    # ---------------------------------------------------------------- audit
-
-    def _audit_typed(self, typed: Typed) -> None:
-        told: dict[str, Json] = {"count": typed.count} if typed.command is None else {"command": typed.command}
-        self._audit("command_sent", told)
-
-    def _audit(self, action: str, told: dict[str, Json]) -> None:
-        claims, hall = self._claims, self._hall
-        body: dict[str, Json] = {"nodeId": hall.node_id, "serverId": claims.server_id, "userId": claims.user_id}
-        body |= {"action": action, "data": told, "ip": self._wire.peer, "userAgent": self._wire.peer_version}
-        event = Event("console.audit", {**body, "timestamp": hall.now()}, durable=True)
-        self._spawn("console audit", hall.bus.emit(event))

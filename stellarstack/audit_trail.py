@@ -1,17 +1,50 @@
-"""What `console.audit` is told of one session: that it began, what lines were entered, that it ended (PROTOCOL 5)."""
+"""What `console.audit` is told of one session: that it began, what lines were entered, that it ended (PROTOCOL 5).
+
+The same over all doors (P03).
+"""
 
 from __future__ import annotations
 
-from stellarstack.api.websocket_door import Door
+from collections.abc import Callable
+from typing import Protocol
+
+from twisted.internet.interfaces import IReactorTime
+
+from stellarstack.config import ConsoleConfig
 from stellarstack.core.claims import Claims
 from stellarstack.core.console_audit import Typed
 from stellarstack.core.messages import Event, Json
+from stellarstack.interfaces import EventBus
+from stellarstack.tasks import Tasks
+
+
+class AuditedDoor(Protocol):
+    """What a door has for its sessions' audit."""
+
+    @property
+    def node_id(self) -> str: ...
+
+    @property
+    def config(self) -> ConsoleConfig: ...
+
+    @property
+    def bus(self) -> EventBus: ...
+
+    @property
+    def clock(self) -> IReactorTime: ...
+
+    @property
+    def now(self) -> Callable[[], float]:
+        """Unix seconds."""
+
+    @property
+    def tasks(self) -> Tasks: ...
 
 
 class AuditTrail:
     """One session's. Nothing is told before `began` nor after `ended`."""
 
-    def __init__(self, door: Door, peer: str, user_agent: str) -> None:
+    def __init__(self, door: AuditedDoor, peer: str, user_agent: str) -> None:
         self._door = door
         self._peer = peer
         self._user_agent = user_agent
