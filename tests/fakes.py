@@ -213,13 +213,16 @@ class FakeConsole:
 
 
 class FakeConsoles:
-    """Meets interfaces.Consoles."""
+    """Meets interfaces.Consoles. `broken`: what opening one raises, set by a test."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.open_ones: dict[str, FakeConsole] = {}
+        self.broken: Exception | None = None
 
     async def open(self, server_id: str, status: ServerStatus) -> FakeConsole:
+        if self.broken is not None:
+            raise self.broken
         return self.open_ones.setdefault(server_id, FakeConsole(self._engine, status))
 
     async def discard(self, server_id: str) -> None:

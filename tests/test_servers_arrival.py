@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stellarstack.core.messages import Json
-from stellarstack.errors import DockerUnavailable
+from stellarstack.errors import DockerUnavailable, StoreFailed
 from tests.fake_container import Program
 from tests.household import NODE, PowerCase, done
 
@@ -66,6 +66,33 @@ class CreateTests(PowerCase):
         self.world.run(10)
         self.assertEqual(self.outcome(create), ("failed", "internal"))
         self.assertEqual((self.world.store.documents, self.world.subnets_given()), ({}, []))
+
+    def test_console_that_cannot_be_opened(self) -> None:
+        """A create that fails after its record was written takes it out again: no later start knows the server."""
+        self.world.consoles.broken = StoreFailed("no space for the scrollback (test)")
+        create = self.world.create()
+        self.world.run(1)
+        self.assertEqual(self.outcome(create), ("failed", "internal"))
+        self.assertEqual((self.world.store.documents, self.world.subnets_given()), ({}, []))
+        self.world.restart()
+        self.world.run(1)
+        self.assertIsNone(self.world.status())
+        self.made()
+
+    def test_record_that_cannot_be_taken_back(self) -> None:
+        """Where the record cannot be taken out either, the create's own error is told, and the subnet is free."""
+        self.world.consoles.broken = StoreFailed("no space for the scrollback (test)")
+        self.world.commit_delay = lambda name: 1.0 if name == "remove_server" else 0.0
+        self.world.restart()
+        self.world.consoles.broken = StoreFailed("no space for the scrollback (test)")
+        create = self.world.create()
+        self.world.run(0.5)
+        self.world.store.broken = True
+        self.world.run(2)
+        self.world.store.broken = False
+        self.world.run(10)
+        self.assertEqual(self.outcome(create), ("failed", "internal"))
+        self.assertEqual(self.world.subnets_given(), [])
 
     def test_half_an_install(self) -> None:
         """K07: the daemon died in an install: it is done anew in an empty folder, with one result."""

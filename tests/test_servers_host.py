@@ -13,7 +13,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from stellarstack.core.messages import Json
-from stellarstack.core.ports import PortMapping
+from stellarstack.core.ports import PortMapping, clash_between
 from stellarstack.errors import (
     BlueprintInvalid,
     DockerUnavailable,
@@ -24,7 +24,7 @@ from stellarstack.errors import (
 )
 from stellarstack.servers.blueprints import BlueprintShelf
 from stellarstack.servers.install import LOG_HALF, SHOWN_PER_SECOND, Output
-from stellarstack.servers.ports import clash_between, try_ports
+from stellarstack.servers.ports import try_ports
 from stellarstack.servers.ready import http_answers
 from tests.fake_container import Program
 from tests.fakes import at_once

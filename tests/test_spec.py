@@ -67,6 +67,9 @@ class ConfigTests(SynchronousTestCase):
             ("config.ports[0].ip", {"ports": [{"host": 1, "ip": "fe80::1%eth0"}]}),
             ("config.ports[0].protocol", {"ports": [{"host": 1, "protocol": "sctp"}]}),
             ("config.ports[1]: 5 is taken", {"ports": [5, {"host": 5, "protocol": "udp", "ip": "1.2.3.4"}]}),
+            ("config.ports[1]: 5 is taken", {"ports": [{"host": 5, "ip": "0.0.0.0"}, {"host": 5, "ip": "127.0.0.1"}]}),
+            ("config.ports[2]: 5 is taken by ports[1]", {"ports": [6, {"host": 5, "ip": "1.2.3.4", "protocol": "tcp"},
+            {"host": 5, "ip": "::"}]}),
             ("config.env: must be an object", {"env": ["A=1"]}), ("config.env.A", {"env": {"A": []}}),
         ]:  # fmt: skip
             error = self.assertRaises(InvalidPayload, parse_server_config, {"config": config})

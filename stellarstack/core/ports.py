@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -16,7 +17,7 @@ _PORTS_MOST = 256
 
 @dataclass(frozen=True, slots=True)
 class PortMapping:
-    """One port of the host given to the server. `protocol`: tcp, udp or both; `ip` empty: every address."""
+    """One port of the host given to the server. `protocol`: tcp, udp or both; `ip`: of the host, empty: every one."""
 
     host: int
     container: int
@@ -28,8 +29,30 @@ class PortMapping:
         return ("tcp", "udp") if self.protocol == "both" else (self.protocol,)
 
 
+def clash_between(wanted: Iterable[PortMapping], held: Iterable[PortMapping]) -> PortMapping | None:
+    """The first wanted port that one of `held` takes: same protocol and number, same address or either on all."""
+    taken: dict[tuple[str, int], set[str]] = {}
+    for port in held:
+        for protocol in port.protocols:
+            taken.setdefault((protocol, port.host), set()).add(port.ip)
+    for port in wanted:
+        for protocol in port.protocols:
+            others = taken.get((protocol, port.host))
+            if others and (port.ip in others or _is_any(port.ip) or any(map(_is_any, others))):
+                return port
+    return None
+
+
+def _is_any(ip: str) -> bool:
+    return ip in ("", ANY_ADDRESS, "::")
+
+
 def address_inside(ports: tuple[PortMapping, ...]) -> str:
-    """The primary port's address, or any where the server is reached by one that its container does not have."""
+    """What the server is told as its own address (SERVER_IP): the primary port's, as panels do; for loopback any.
+
+    It is the host's: the container, in a network of its own, does not have it. A game that binds to SERVER_IP fails
+    with it; a port that names no address makes it 0.0.0.0.
+    """
     ip = ports[0].ip if ports else ""
     return ip if ip and not ip_address(ip).is_loopback else ANY_ADDRESS
 
@@ -39,7 +62,7 @@ def ports_of(blueprint: Blueprint) -> tuple[PortMapping, ...]:
     ports: list[PortMapping] = []
     for hint in blueprint.ports:
         port = PortMapping(hint.container, hint.container, hint.protocol)
-        if not any(_overlap(port, other) for other in ports):
+        if clash_between([port], ports) is None:
             ports.append(port)
     return tuple(ports)
 
@@ -57,15 +80,10 @@ def read_ports(config: Fields) -> tuple[PortMapping, ...] | None:
     found = config.items("ports", most=_PORTS_MOST)
     ports = tuple(_port(config, index, item) for index, item in enumerate(found))
     for index, port in enumerate(ports):
-        for earlier in range(index):
-            if _overlap(port, ports[earlier]):
-                raise config.refuse(f"ports[{index}]", f"{port.host} is taken by ports[{earlier}]")
+        if clash_between([port], ports[:index]) is not None:
+            earlier = next(at for at, other in enumerate(ports) if clash_between([port], [other]) is not None)
+            raise config.refuse(f"ports[{index}]", f"{port.host} is taken by ports[{earlier}]")
     return ports
-
-
-def _overlap(one: PortMapping, other: PortMapping) -> bool:
-    same_ip = one.ip == other.ip or not one.ip or not other.ip
-    return one.host == other.host and same_ip and bool(set(one.protocols) & set(other.protocols))
 
 
 def _port(config: Fields, index: int, item: Json) -> PortMapping:

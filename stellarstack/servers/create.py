@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 
 from twisted.internet.defer import CancelledError
@@ -128,13 +129,32 @@ class Arrivals:
             there = await around.in_thread((around.servers_root / spec.server_id).exists)
             uid = self._household.free_uid(around.docker.uid) if around.docker.uid_per_server else None
             record = ServerRecord(spec, subnet, created_by=command.id, own_root=not there, uid=uid)
-            await around.store.put_server(spec.server_id, record.to_document())
-            server = await self._household.take_in(record, around)
+            server = await self._keep(record)
         except BaseException:
             around.subnets.give_back(subnet)
             raise
         server.seen = True
         return server
+
+    async def _keep(self, record: ServerRecord) -> Server:
+        """Writes the record and makes a server of it. Where the daemon stops meanwhile, its next start goes on."""
+        store, server_id = self._around.store, record.spec.server_id
+        try:
+            await store.put_server(server_id, record.to_document())
+            return await self._household.take_in(record, self._around)
+        except BaseException:
+            if not self._household.closing:
+                with suppress(CancelledError):
+                    await self._take_out(server_id)
+            raise
+
+    async def _take_out(self, server_id: str) -> None:
+        try:
+            await self._around.store.remove_server(server_id)
+        except StellarError as error:
+            self._log.error(
+                "{server}: the record of a failed create stays: {reason}", server=server_id, reason=str(error)
+            )
 
     async def _spec_of(self, request: CreateServer) -> ServerSpec:
         blueprint = await self._shelf.find(request.blueprint)

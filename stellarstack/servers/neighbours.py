@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from stellarstack.core.ports import PortMapping
+from stellarstack.core.ports import PortMapping, clash_between
 from stellarstack.core.spec import ServerSpec
 from stellarstack.core.subnets import SHARED_MOST
 from stellarstack.errors import InsufficientResources, PortInUse
-from stellarstack.servers.ports import clash_between
 
 
 def refuse_clash(wanted: ServerSpec, others: Iterable[ServerSpec]) -> None:

@@ -1,4 +1,4 @@
-"""Who holds a host port: another server of this node, or anything else on this host."""
+"""Whether anything else on this host holds a port."""
 
 from __future__ import annotations
 
@@ -8,20 +8,6 @@ from collections.abc import Iterable
 
 from stellarstack.core.ports import PortMapping
 from stellarstack.errors import PortInUse
-
-
-def clash_between(wanted: Iterable[PortMapping], held: Iterable[PortMapping]) -> PortMapping | None:
-    """The first wanted port that one of `held` takes: same protocol and number, same address or either on all."""
-    taken: dict[tuple[str, int], set[str]] = {}
-    for port in held:
-        for protocol in port.protocols:
-            taken.setdefault((protocol, port.host), set()).add(port.ip)
-    for port in wanted:
-        for protocol in port.protocols:
-            others = taken.get((protocol, port.host))
-            if others and (port.ip in others or _is_any(port.ip) or any(map(_is_any, others))):
-                return port
-    return None
 
 
 def try_ports(wanted: Iterable[PortMapping]) -> None:
@@ -48,7 +34,3 @@ def _told(port: PortMapping, protocol: str, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
         return f"port {where} is held by another program on this host; free it or choose another port"
     return f"port {where} cannot be opened on this host: {error.strerror}"
-
-
-def _is_any(ip: str) -> bool:
-    return ip in ("", "0.0.0.0", "::")
