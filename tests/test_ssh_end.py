@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from twisted.internet.defer import Deferred
 
 from stellarstack.config import ConsoleConfig
@@ -186,6 +188,21 @@ class SlowReaderTests(LoginEndCase):
         peer.window(1 << 25)
         self.assertTrue(peer.screen().endswith(terminal_line("the login has expired")))
         self.assertLess(len(peer.screen()), 200 + len(terminal_line("the login has expired")))
+
+    def test_in_the_middle_of_a_turn(self) -> None:
+        """W11: nor does what waits for its turn, or for this terminal in the console, come in the last line's place."""
+        peer = self.watch(window=1 << 28)
+        shown, terminal = peer.screen(), self.terminal_of(peer)
+        turns: list[Callable[[], bool]] = []
+        self.patch(self.listener._turns, "add", turns.append)
+        for _ in range(20):
+            self.say(b"x" * 20_000)
+        self.assertEqual((terminal.blocked, len(turns)), (True, 1))
+        self.revoke(None, "usr_1", None)
+        for piece in turns:
+            piece()
+        settle(self.clock)
+        self.assertEqual(peer.screen(), shown + terminal_line("revoked"))
 
     def test_another_end(self) -> None:
         """Where the server goes, what was said before is still shown."""

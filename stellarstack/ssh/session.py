@@ -202,6 +202,8 @@ class ShellSession:
         self._terminal.write(text.encode())
 
     def write(self, frame: bytes) -> None:
+        if self.closed:  # what the last line made room for
+            return
         self._terminal.write(frame)
         if self._terminal.waiting > self._hall.config.viewer_buffer + _EARLY_MOST:
             self.close(CloseCode.POLICY, "the terminal takes nothing")
