@@ -37,7 +37,8 @@ class FakeNetworks:
         if name in self._networks:
             raise EngineConflict(f"Docker: network with name {name} already exists")
         wanted = IPv4Network(subnet)
-        if any(wanted.overlaps(IPv4Network(other)) for one in self._networks.values() for other in one.subnets):
+        others = (other for one in self._networks.values() for other in one.subnets if ":" not in other)
+        if any(wanted.overlaps(IPv4Network(other)) for other in others):
             raise EngineConflict("Docker: Pool overlaps with other one on this address space")
         self._networks[name] = FakeNetwork(name, (subnet,), dict(labels))
         return hashlib.sha256(name.encode()).hexdigest()
@@ -81,6 +82,8 @@ class FakeNetworks:
             raise EngineRefused(f"Docker: network {name} not found")
         used = {one.addresses.get(name) for one in self._running()}
         for subnet in self._networks[name].subnets:
+            if ":" in subnet:
+                continue
             free = (str(host) for host in islice(IPv4Network(subnet).hosts(), 1, None) if str(host) not in used)
             if first := next(free, None):
                 return first

@@ -189,6 +189,23 @@ class SharedNetworkTests(PowerCase):
         found = {one: self.world.around.bridges.aliases(self.world.household.get(one)) for one in names}
         self.assertEqual(found, {"a": ("a", "lobby"), "b": ("b",), "c": ("c",), "d": ("d",), "e": ("e",)})
 
+    def test_without_ipv4(self) -> None:
+        """A network of ours that somebody made anew without IPv4 is told by its name; one that has IPv6 too will do."""
+        for subnets in ((), ("fd00:1::/64",)):
+            self.stands(subnets)
+            command = self.world.create(config={"network": OWNER})
+            self.world.run(1)
+            self.assertEqual(self.outcome(command), ("failed", "invalid_state"), subnets)
+            self.assertIn(SHARED, str(self.world.result(command)["error"]))
+            done(self.world.engine.remove_network(SHARED))
+        self.stands(("fd00:1::/64", "10.213.9.0/26"))
+        self.made(config={"network": OWNER})
+        self.assertEqual(self.world.household.get("srv_1").record.subnet, "10.213.9.0/26")
+
+    def stands(self, subnets: tuple[str, ...]) -> None:
+        done(self.world.engine.create_network(SHARED, "10.213.9.0/26", LABELS))
+        next(one for one in self.world.engine.bridges.all() if one.name == SHARED).subnets = subnets
+
     def test_full(self) -> None:
         """The server that has no address left is refused before anything is done."""
         fellows = [f"s{number}" for number in range(SHARED_MOST)]

@@ -302,6 +302,35 @@ class TakenUpTests(PowerCase):
         self.assertEqual(self.world.status(), "running")
 
 
+class OneRunTests(PowerCase):
+    def test_stop_of_a_run_that_is_over(self) -> None:
+        """A stop is over with the run it was sent for: one that somebody starts by hand meanwhile is left alone."""
+        self.made(Program(output="Done\n", signals={}))
+        self.world.engine.faults.hang(1, name="inspect")
+        stop = self.power("stop")
+        self.world.run(2)
+        self.world.engine.crash(CONTAINER, 3)
+        self.world.run(1)
+        self.assertEqual(self.told()[-1], "stopped")
+        done(self.world.engine.start(CONTAINER))
+        self.world.run(60)
+        self.assertEqual(self.answer(stop)["status"], "stopped")
+        self.assertEqual((self.told()[-1], self.running()), ("running", True))
+
+    def test_kill_of_a_run_that_is_over(self) -> None:
+        """The same of a kill that the engine answers late."""
+        self.made(Program(output="Done\n"))
+        self.world.engine.faults.hang(1, name="kill")
+        kill = self.power("kill")
+        self.world.run(1)
+        self.world.engine.crash(CONTAINER, 137)
+        self.world.run(1)
+        done(self.world.engine.start(CONTAINER))
+        self.world.run(60)
+        self.assertEqual(self.answer(kill)["status"], "stopped")
+        self.assertTrue(self.running())
+
+
 class TypedStopTests(PowerCase):
     def test_while_starting(self) -> None:
         """A stop typed while it starts, and not obeyed, leaves it starting; its line still makes it run."""
@@ -363,6 +392,20 @@ class TypedStopTests(PowerCase):
         self.world.engine.crash(CONTAINER, 1)
         self.world.run(5)
         self.assertEqual(self.told()[-3:], ["crashed", "starting", "running"])
+
+    def test_of_a_run_that_is_over(self) -> None:
+        """A typed stop is over with the run it was typed in, though a look at it hangs: the next run has its own."""
+        self.made(Program(output="Done\n", replies={"stop": 7}, delay=2.0), blueprint={"crash": {"restart": True}})
+        self.world.engine.faults.hang(1, name="inspect")
+        self.power("command", command="stop")
+        self.world.run(3)
+        self.assertEqual(self.told()[-1], "stopped")
+        start = self.power("start")
+        self.world.run(8)
+        self.assertEqual(self.outcome(start), ("succeeded", None))
+        self.power("command", command="stop")
+        self.world.run(60)
+        self.assertEqual(self.told()[-3:], ["running", "stopping", "stopped"])
 
     def test_other_lines(self) -> None:
         """Other lines, and lines for servers that are not here, change nothing."""

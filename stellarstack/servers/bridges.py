@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -78,6 +78,7 @@ class Bridges:
         """Makes the server's network where it is missing, and keeps in its record which one it is.
 
         A subnet that somebody else took meanwhile is changed for another. InsufficientResources: there is none.
+        InvalidState: the network is another daemon's, or has no IPv4.
         """
         name, before = self.name_of(server), server.record
         await self._alone(name, lambda: self._ensure(server, name))
@@ -119,7 +120,9 @@ class Bridges:
                     continue
             elif not await self._ownership.our_network(name):
                 raise InvalidState(f"network {name} belongs to another daemon; {ADVICE}")
-            self._stands_in(server, name, found[0] if found else subnet)
+            else:
+                subnet = _ipv4_of(name, found)
+            self._stands_in(server, name, subnet)
             return
         raise EngineConflict(f"no free network could be found for server {server.id} in [docker] network_pool")
 
@@ -169,3 +172,11 @@ class Bridges:
 
 def _stood_in(server: Server, network: str) -> str:
     return network or server.container_name
+
+
+def _ipv4_of(name: str, subnets: Sequence[str]) -> str:
+    """InvalidState: somebody made the network anew, otherwise than we do."""
+    found = next((subnet for subnet in subnets if ":" not in subnet), None)
+    if found is None:
+        raise InvalidState(f"network {name} has no IPv4 subnet; remove it (docker network rm), it is made anew")
+    return found

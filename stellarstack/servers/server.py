@@ -33,7 +33,8 @@ class Server:
 
     `on_end(server, transition)` is told when a process ended. `closing`: the daemon stops, so what breaks off is
     neither undone nor told. `seen`: this daemon has compared it with the engine. `process_asked`: the engine was asked
-    to start this run's process; `came_up`: it said that it did. `comeback`: the wait before a crash restart.
+    to start this run's process; `came_up`: it said that it did. `run`: a number that changes when a run begins and when
+    it ends. `comeback`: the wait before a crash restart.
     `engine_takes_along`: the engine has no live restore, and its own end is that of its containers.
     """
 
@@ -54,6 +55,7 @@ class Server:
         self.lifecycle = ServerLifecycle(record.spec.server_id, record.status)
         self.watch: ReadyWatch | None = None
         self.killing = False
+        self.run = 0
         self.process_asked = False
         self.came_up = False
         self.started_at: float | None = None
@@ -167,6 +169,7 @@ class Server:
     def begin_run(self) -> None:
         """A new container is about to be made and started."""
         transition = self.lifecycle.start_began()
+        self.run += 1
         self.killing = self.process_asked = self.came_up = False
         self._oom_container = self.started_at = None
         # late words about the last run's container no longer concern us
@@ -245,6 +248,7 @@ class Server:
         self.around.gauges.untrack(self.id)
         transition = self.lifecycle.exited(exit_code, reason)
         self.started_at = None
+        self.run += 1
         self.moved(transition)
         self._log.info("{server} ended with {code}: {now}", server=self.id, code=exit_code, now=self.status.value)
         self.close_watch()  # who waits for it looks at the state as it is now
@@ -282,17 +286,21 @@ class Server:
         if gone in self._ends:
             self._ends.remove(gone)
 
-    async def ended_within(self, seconds: float) -> bool:
-        """Waits for the end; looks at the container itself every second, should the event feed have missed it."""
+    def is_over(self, run: int) -> bool:
+        """Whether the run of that number has ended, even where another has begun meanwhile."""
+        return self.run != run or not self.status.has_process
+
+    async def ended_within(self, seconds: float, run: int) -> bool:
+        """Waits for a run's end; looks at the container itself every second, should the event feed have missed it."""
         clock = self.around.clock
         deadline = clock.seconds() + seconds
-        while self.status.has_process and clock.seconds() < deadline:
+        while not self.is_over(run) and clock.seconds() < deadline:
             wait = min(LOOK_AGAIN, deadline - clock.seconds())
             try:
                 await within(clock, wait, "the end", self.when_ended())
             except TimedOut:
                 await self.glance(max(LOOK_LEAST, min(LOOK_MOST, deadline - clock.seconds())))
-        return not self.status.has_process
+        return self.is_over(run)
 
     async def glance(self, seconds: float) -> None:
         """Looks at the container once, so many seconds at most; an engine that does not answer is noted."""

@@ -51,6 +51,7 @@ async def restart(server: Server, step: Step, timeout: float | None) -> dict[str
     if server.status.has_process:
         await step.begin()
         await bring_down(server, timeout)
+        await strike(server)  # what somebody has started by hand meanwhile
     else:
         await server.around.in_thread(try_ports, server.spec.ports)
         await step.begin()
@@ -95,7 +96,8 @@ async def typed(server: Server) -> None:
     server.rest()
     server.moved(server.lifecycle.stop_began())
     with server.at_work("stop"):
-        await server.ended_within(server.spec.blueprint.stop_timeout)
+        if await server.ended_within(server.spec.blueprint.stop_timeout, server.run):
+            return
     if server.status is ServerStatus.STOPPING and not server.busy:
         server.want(True)
         starting = server.watch is not None and server.watch.open
@@ -116,7 +118,7 @@ def _ending(server: Server) -> Iterator[None]:
 
 
 async def _walk(server: Server, method: StopMethod, limit: float) -> bool:
-    forced, clock = False, server.around.clock
+    forced, clock, run = False, server.around.clock, server.run
     due = clock.seconds()  # what an engine that hangs takes longer for a signal is taken from the wait after it
     for number, part in enumerate(stop_steps(method, limit)):
         forced = (isinstance(part, Signal) and (number > 0 or limit <= 0) and part.name != "SIGINT") or forced
@@ -127,18 +129,18 @@ async def _walk(server: Server, method: StopMethod, limit: float) -> bool:
                 await _signal(server, name)
             case Wait(seconds):
                 due += seconds
-                await server.ended_within(max(0.0, due - clock.seconds()))
+                await server.ended_within(max(0.0, due - clock.seconds()), run)
             case _ if not _pressed(server, part):
                 instead = StopMethod(StopKind.SIGNAL, method.signal)  # at once, and with all the time (EGGS.md 2)
                 return await _walk(server, instead, limit) or method.kind is StopKind.COMMAND
-        if not server.status.has_process:
+        if server.is_over(run):
             return forced
     return forced
 
 
 async def _strike(server: Server) -> None:
     server.killing = True
-    clock = server.around.clock
+    clock, run = server.around.clock, server.run
     until = clock.seconds() + KILL_WAIT
     try:
         await within(clock, KILL_SENT_WAIT, "SIGKILL", server.around.hands.kill(server.container_name, "SIGKILL"))
@@ -150,9 +152,9 @@ async def _strike(server: Server) -> None:
         if not await _answers(server):
             raise TimedOut(f"server {server.id} could not be killed: the engine does not answer") from None
         server.note(f"{error}; it may have come all the same")
-    if await server.ended_within(max(LOOK_MOST, until - clock.seconds())):
+    if await server.ended_within(max(LOOK_MOST, until - clock.seconds()), run):
         return
-    if not (await _answers(server) and await server.ended_within(KILL_WAIT_LONGER)):
+    if not (await _answers(server) and await server.ended_within(KILL_WAIT_LONGER, run)):
         raise TimedOut(f"server {server.id} did not end within {KILL_WAIT:g} s of SIGKILL; is the engine healthy?")
 
 
