@@ -12,7 +12,7 @@ while read -r line; do
   case "$line" in
     print*) printf "${line#print }"; echo;;
     often*) printf "${line#often }%.0s" $(seq 1 20000); echo;;
-    accents*) printf 'e'; printf '\314\201%.0s' $(seq 1 20000); printf '\033[2147483647b'; echo;;
+    accents*) printf 'e'; printf '\314\201%.0s' $(seq 1 ${line#accents }); printf '\033[2147483647b'; echo;;
     *) echo "you said $line";;
   esac
 done
@@ -31,7 +31,7 @@ class UntrustedOutputTests(WebConsoleCase):
         self.shown(page, "Done")
         bombs = [f"print a\\033[2147483647{final}" for final in (*COUNTED, *COLUMNS)]
         floods = [f"often a\\033[1000{final}" for final in "SLb"]
-        for number, line in enumerate([*bombs, *floods, "accents"]):
+        for number, line in enumerate(["accents 100000", *bombs, *floods]):
             self.say(page, line)
             self.say(page, f"alive {number}")
             self.shown(page, f"you said alive {number}")
@@ -47,6 +47,19 @@ class UntrustedOutputTests(WebConsoleCase):
         self.assertEqual([row for row in rows(page) if row], ["my screen"])
         self.say(page, r"print \033[H\033[2Jx\033[99bend")
         self.shown(page, "x" * 100 + "end")
+
+    def test_letters_with_accents(self) -> None:
+        """A letter keeps its accents, 30 at most; wide letters stay wide."""
+        self.node.create("srv_accents", PRINTER)
+        page = self.open("srv_accents")
+        self.shown(page, "Done")
+        for letter, count, kept in (("a", 3, 3), ("e", 30, 30), ("o", 40, 30)):
+            self.say(page, f"print <{letter}" + r"\314\201" * count + r"\r\n>")
+            wanted = f"<{letter}" + "\u0301" * kept
+            self.until(page, lambda wanted=wanted: wanted in rows(page), f"{kept} accents")
+        self.say(page, "print \u6f22\u5b57|")
+        self.shown(page, "\u6f22\u5b57|")
+        self.assertEqual(self.complaints, [])
 
     def test_older_output_stays(self) -> None:
         """What fills, shifts or scrolls a screen changes no line of older output."""

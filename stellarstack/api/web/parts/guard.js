@@ -50,6 +50,28 @@ export function answersOnlyWhen(terminal, mayAnswer) {
   terminal.parser.registerEscHandler({ final: "Z" }, silent);
 }
 
+const MOST_ACCENTS = 30; // on one letter, as Unicode's stream-safe text has it (UAX 15)
+
+/**
+ * Letters as wide as `addon` says, with so many accents and no more: a browser draws one letter with 20 000 in 14 seconds.
+ * What is beyond stands in a cell of no width, which is not drawn. What is told of a letter is a number: joined to the one
+ * before (bit 0), its width (bits 1 and 2), and above them what we like: how many have been joined.
+ */
+export function drawable(terminal, addon) {
+  const register = (letters) => terminal.unicode.register({
+    version: "drawable",
+    wcwidth: (code) => letters.wcwidth(code),
+    charProperties: (code, before) => {
+      const found = letters.charProperties(code, before);
+      if (!(found & 1)) return found;
+      const joined = (before >> 3) + 1;
+      return joined > MOST_ACCENTS ? 0 : found | (joined << 3);
+    },
+  });
+  addon.activate({ unicode: { register } });
+  terminal.unicode.activeVersion = "drawable";
+}
+
 // Of older output only the text counts: what moves the cursor over other lines, clears them, or changes the screen would
 // overwrite what is to be read.
 const LINEAR_CSI = ["A", "B", "E", "F", "H", "f", "J", "L", "M", "S", "T", "d", "e", "r", "s", "u"];

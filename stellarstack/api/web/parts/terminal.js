@@ -4,7 +4,7 @@ import { FitAddon } from "../vendor/addon-fit.mjs";
 import { SearchAddon } from "../vendor/addon-search.mjs";
 import { Unicode11Addon } from "../vendor/addon-unicode11.mjs";
 import { Terminal } from "../vendor/xterm.mjs";
-import { fence } from "./guard.js";
+import { drawable, fence } from "./guard.js";
 import { hiddenLinks, plainLinks } from "./links.js";
 import "./strict-styles.js"; // before the first terminal
 
@@ -33,8 +33,7 @@ export function makeTerminal(place, { settings, theme, scrollback, cursor = true
   const search = new SearchAddon({ highlightLimit: 500 });
   terminal.loadAddon(fit);
   terminal.loadAddon(search);
-  terminal.loadAddon(new Unicode11Addon());
-  terminal.unicode.activeVersion = "11";
+  drawable(terminal, new Unicode11Addon());
   terminal.loadAddon(plainLinks());
   terminal.open(place);
   theme.onChange((colours) => (terminal.options.theme = colours));
