@@ -47,6 +47,19 @@ class HostileTests(SynchronousTestCase):
         for parser in ("../yaml", "YAML ", "", "/etc/passwd", "yaml\0", "patch_yaml"):
             self.assertRaises(BlueprintInvalid, patch, parser, b"", [], look_up)
 
+    def test_keys_are_never_expanded(self) -> None:
+        """EGGS 4: what looks like a placeholder in a key is part of the key; only values are filled in."""
+        for parser, content, expected in [
+            ("file", f"{PORT}=a\n25565=b\n", "v25565\n25565=b\n"),
+            ("properties", f"{PORT}=a\n25565=b\n", f"{PORT}=v25565\n25565=b\n"),
+            ("ini", "[{{env]\nNAME}} = a\n[Ünïcode 😀]\nx = b\n", "[{{env]\nNAME}} = v25565\n[Ünïcode 😀]\nx = b\n"),
+            ("json", '{"{{env":{"NAME}}":"a"},"Ünïcode 😀":"b"}', '{"{{env":{"NAME}}":"v25565"},"Ünïcode 😀":"b"}'),
+            ("yaml", "'{{env':\n  NAME}}: a\n25565: b\n", "'{{env':\n  NAME}}: v25565\n25565: b\n"),
+            ("toml", "['{{env']\n'NAME}}' = \"a\"\n", "['{{env']\n'NAME}}' = \"v25565\"\n"),
+        ]:
+            key = PORT if PORT in content else "{{env.NAME}}"
+            self.assertEqual(patched(parser, content, {key: f"v{PORT}"}), expected, parser)
+
     def test_secrets_and_templates_stay_text(self) -> None:
         """W17, C02: what a tenant or an egg's author writes is never a key of the daemon's and never code."""
         texts = [

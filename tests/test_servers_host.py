@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import stat
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ParamSpec, TypeVar, cast
@@ -164,6 +165,45 @@ class ConfigFileTests(PowerCase):
         root = self.world.root / "servers" / "srv_1"
         self.assertIn("motd=hi", (root / "server.properties").read_text())
         self.assertEqual([path.name for path in root.iterdir()], ["server.properties"])
+
+    def test_made_empty(self) -> None:
+        """EGGS 4: a file that is missing is made empty, with mode 0644 whatever the umask, and its folders with it."""
+        self.addCleanup(os.umask, os.umask(0o077))
+        lines: dict[str, Json] = {"path": "/a/b c/.x.conf", "parser": "file", "replace": {"port=": "port=1"}}
+        self.made(blueprint=self.files({**lines, "create": True}))
+        made = self.world.root / "servers" / "srv_1" / "a" / "b c" / ".x.conf"
+        self.assertEqual((made.read_bytes(), stat.S_IMODE(made.stat().st_mode)), (b"", 0o644))
+
+    def test_in_order(self) -> None:
+        """EGGS 4: files are patched in the blueprint's order, the replacements of one in theirs."""
+
+        def lines(path: str, **found: str) -> dict[str, Json]:
+            return {"path": path, "parser": "file", "create": True, "replace": dict(found)}
+
+        files = self.files(
+            lines("two", port="1", port_="2", name="first"), lines("one", port_="2", port="1", name="second"),
+            lines("two", first="third", name="never"), lines("one", second="third"), lines("one", third="last"),
+        )  # fmt: skip
+        self.made(start=False, blueprint=files)
+        root = self.world.root / "servers" / "srv_1"
+        for name in ("one", "two"):
+            (root / name).write_text("port_a\nname\n")
+        self.power("start")
+        self.world.run(1)
+        self.assertEqual(((root / "two").read_text(), (root / "one").read_text()), ("12\nthird\n", "21\nlast\n"))
+
+    def test_broken_one_among_several(self) -> None:
+        """What stands before a file that cannot be parsed is patched, what stands after it is not; nothing starts."""
+        broken: dict[str, Json] = {"path": "b.json", "parser": "json", "replace": {"a": "x"}}
+        files = self.files({**self.FILE, "create": True}, broken, {**self.FILE, "path": "c.properties", "create": True})
+        self.made(start=False, blueprint=files)
+        root = self.world.root / "servers" / "srv_1"
+        (root / "b.json").write_text("{")
+        start = self.power("start")
+        self.world.run(1)
+        self.assertEqual(self.outcome(start)[0], "failed")
+        self.assertEqual({path.name for path in root.iterdir()}, {"server.properties", "b.json"})
+        self.assertEqual((root / "b.json").read_text(), "{")
 
     def test_refused(self) -> None:
         """A file that is a link is refused, told by an alert, and the server is not started (W10)."""

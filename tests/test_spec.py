@@ -2,6 +2,9 @@
 
 import json
 import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -231,6 +234,48 @@ class CommandTests(SynchronousTestCase):
         """An extra variable whose name a shell cannot refer to is refused where its value would need quotes."""
         self.assertEqual(self.command("x {{a.b}}", {"a.b": "plain"}), "x plain")
         self.assertRaises(BlueprintInvalid, self.command, "x {{a.b}}", {"a.b": "two words"})
+
+
+ENTRYPOINT = r"""
+java() { printf '%s\n' "$@"; }
+PARSED=$(echo "${STARTUP}" | sed -e 's/{{/${/g' -e 's/}}/}/g')
+eval "$PARSED"
+"""  # of the images that eggs name, which expand their startup themselves (EGGS.md 5)
+
+
+class EggStartupTests(SynchronousTestCase):
+    """Startups that are shell code reach the image's entrypoint as their authors wrote them."""
+
+    def run_in(self, files: Mapping[str, str], spec: ServerSpec) -> list[str]:
+        """What its game is started with, in a folder with these files."""
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        for name, text in files.items():
+            (folder / name).write_text(text)
+        found = subprocess.run(
+            ["bash", "-c", ENTRYPOINT], cwd=folder, env={"PATH": os.defpath, **spec.env}, check=True,
+            capture_output=True, text=True,
+        )  # fmt: skip
+        self.assertEqual(found.stderr, "")
+        return found.stdout.splitlines()
+
+    def test_curseforge(self) -> None:
+        """`$( [[ ]] && printf … )` and backticks: the jar's name, or the argument files where a loader made them."""
+        blueprint = egg("egg-curse-forge-generic.json")
+        order: Any = {
+            "memory": 512,
+            "ports": [25570],
+            "env": {"PROJECT_ID": "1", "API_KEY": "$(touch pwned) `id` {{X}}"},
+        }
+        spec = resolve("srv_1", "", blueprint, parse_server_config({"config": order}))
+        self.assertEqual(spec.command, None)
+        self.assertEqual(spec.env["STARTUP"], blueprint.startup)
+        usual = ["-Xms128M", "-Xmx512M", "-Dterminal.jline=false", "-Dterminal.ansi=true"]
+        self.assertEqual(self.run_in({".serverjar": "forge-1.16.jar\n"}, spec), [*usual, "-jar", "forge-1.16.jar"])
+        self.assertEqual(
+            self.run_in({"user_jvm_args.txt": "", "unix_args.txt": "", ".serverjar": "x.jar"}, spec),
+            ["@user_jvm_args.txt", *usual, "@unix_args.txt"],
+        )
 
 
 class VersionTests(SynchronousTestCase):
