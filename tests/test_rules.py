@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from stellarstack.core.rules import broken_rule, split_rules
+from tests.test_patterns import SLOW
 
 ROWS: list[tuple[str, list[str], list[str]]] = [
     ("required|string|max:5", ["a", "12345", "äöü€x"], ["", "   ", "123456"]),
@@ -105,6 +106,11 @@ class RuleTests(SynchronousTestCase):
         for rule in ("regex:/^(?!x)[a-z]+$/", "not_regex:/(?<!x)[^a-z]/", "regex:/^.{1,900}$|^[a-z]*$/"):
             self.assertIsNone(broken_rule([rule], "a" * 500), rule)
             self.assertEqual(broken_rule([rule], "a" * 1100 + "! rm -rf"), rule)
+
+    def test_out_of_steps(self) -> None:
+        """W19: nor does a value slip through whose search was broken off."""
+        for rule in (f"regex:/{SLOW}/", f"not_regex:/{SLOW}/"):
+            self.assertEqual(broken_rule([rule], "ab" * 510 + "!"), rule)
 
     def test_names_in_any_script(self) -> None:
         """A class of all letters, 32 times, makes a program of 40 000 instructions; names of that length are judged."""

@@ -29,7 +29,7 @@ class Searcher(Protocol):
     """A compiled pattern."""
 
     def search(self, text: str) -> object | None:
-        """Truthy where the pattern is found anywhere in that part of `text` which it looks at."""
+        """Truthy where the pattern is found anywhere in that part of `text` which it looks at. OutOfSteps."""
 
     def fits(self, text: str) -> bool:
         """Whether it looks at all of `text`."""
@@ -53,7 +53,7 @@ class _Linear:
 class _Around:
     """A pattern searched by sets of positions.
 
-    Where a search runs out of steps it finds nothing; after `lives` of them never.
+    Where a search runs out of steps it finds nothing; after `lives` of them never. Without `lives`: OutOfSteps.
     """
 
     def __init__(self, part: Part, lives: int | None) -> None:
@@ -66,8 +66,9 @@ class _Around:
         try:
             return is_found(self._part, text[:AROUND_TEXT_MOST]) or None
         except (OutOfSteps, RecursionError):
-            if self._lives is not None:
-                self._lives -= 1
+            if self._lives is None:
+                raise OutOfSteps("the search takes too many steps") from None
+            self._lives -= 1
             return None
 
     def fits(self, text: str) -> bool:
@@ -79,7 +80,7 @@ def compile_pattern(
 ) -> Searcher:
     """A searcher for `text`, safe on any input. BadPattern says why there is none.
 
-    `lives`: how often a search may run out of steps before the pattern is given up; None: always tried anew.
+    `lives`: how often a search may run out of steps before the pattern is given up; None: OutOfSteps each time.
     `work`: bytes of text, times instructions of the program, that one search may take.
     """
     prefix = "".join(letter for letter, on in (("i", ignore_case), ("m", multiline)) if on)

@@ -24,8 +24,8 @@ class NotSearchable(ValueError):
     """The expression needs what positions alone do not tell."""
 
 
-class OutOfSteps(Exception):
-    """The search was broken off."""
+class OutOfSteps(ValueError):
+    """The search was broken off: nobody knows what it would have found."""
 
 
 class Text:

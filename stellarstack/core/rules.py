@@ -153,7 +153,7 @@ def _expression(argument: str) -> Searcher:
 
 
 def _is_found(asked: _Asked) -> bool:
-    """ValueError: the value is too long for its expression; what follows the part that is looked at is not let in."""
+    """ValueError: the value is too long for its expression, or takes too many steps; it is not let in unseen."""
     searcher = _expression(asked.argument)
     if not searcher.fits(asked.value):
         raise ValueError("too long")
