@@ -17,11 +17,12 @@ export function runText({ event, exitCode, reason, at }) {
 }
 
 /**
- * What a status frame tells of a run, the status until then being `before`; null: no run began or ended. `starting` comes
- * after a stop that was not obeyed, too; an end has its time (an installation's has none).
+ * What a status frame tells of a run, the status until then being `before` and the time `now` (Unix seconds); null: no
+ * run began or ended. `starting` comes after a stop that was not obeyed, too; an end has its time (an installation's
+ * has none).
  */
-export function runOf({ status, at, exitCode, reason }, before) {
-  if (status === "starting") return ["stopped", "crashed"].includes(before) ? { event: "started", at: Date.now() / 1000 } : null;
+export function runOf({ status, at, exitCode, reason }, before, now) {
+  if (status === "starting") return ["stopped", "crashed"].includes(before) ? { event: "started", at: now } : null;
   const event = { stopped: "exited", crashed: "crashed" }[status];
   return event && Number.isFinite(at) ? { event, at, exitCode, reason } : null;
 }

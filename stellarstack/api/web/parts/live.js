@@ -128,7 +128,7 @@ export class Live {
 
   /** A status frame came at byte `offset`; `before`: the status until now. Where a run began or ended, that is told. */
   changed(message, before, offset) {
-    const run = runOf(message, before);
+    const run = runOf(message, before, Date.now() / 1000);
     if (!run || this.known.has(runKey({ ...run, offset }))) return;
     this.known.add(runKey({ ...run, offset }));
     this.note(runText(run));
