@@ -113,8 +113,9 @@ class Node:
             draining=lambda: self._lifecycle.draining, on_end=lambda *ended: self._keeper.ended(*ended)
         )
         subnets = SubnetPool(
-            engine=self._engine, pool=config.docker.network_pool, threads=self._threads, held=self._household.subnets
-        )
+            node_id=self.node_id, engine=self._engine, pool=config.docker.network_pool,
+            threads=self._threads, held=self._household.subnets,
+        )  # fmt: skip
         ownership = Ownership(
             installation=installation_id(config.paths.state), node_id=self.node_id, engine=self._engine,
             store=self._store,

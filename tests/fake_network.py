@@ -22,11 +22,13 @@ class FakeNetwork:
 class FakeNetworks:
     """Bridges with their subnets, the addresses in them, and who holds which port of the host.
 
-    `taken` holds (port, protocol) of what programs outside Docker have bound.
+    `taken` holds (port, protocol) of what programs outside Docker have bound, `reserved` the subnets of networks that
+    somebody else is just making: refused, and listed by nobody.
     """
 
     def __init__(self, containers: Callable[[], Sequence[Container]]) -> None:
         self.taken: set[tuple[int, str]] = set()
+        self.reserved: list[str] = []
         self._containers = containers
         self._networks = {
             name: FakeNetwork(name, subnets, {})
@@ -37,7 +39,8 @@ class FakeNetworks:
         if name in self._networks:
             raise EngineConflict(f"Docker: network with name {name} already exists")
         wanted = IPv4Network(subnet)
-        others = (other for one in self._networks.values() for other in one.subnets if ":" not in other)
+        others = [other for one in self._networks.values() for other in one.subnets if ":" not in other]
+        others += self.reserved
         if any(wanted.overlaps(IPv4Network(other)) for other in others):
             raise EngineConflict("Docker: Pool overlaps with other one on this address space")
         self._networks[name] = FakeNetwork(name, (subnet,), dict(labels))

@@ -90,8 +90,9 @@ class World:
         self.household = Household(draining=self._drains, on_end=lambda *ended: self.keeper.ended(*ended))
         ownership = Ownership(installation=self.installation, node_id=NODE, engine=engine, store=store)
         subnets = SubnetPool(
-            engine=engine, pool=IPv4Network("10.213.0.0/16"), threads=self.threads, held=self.household.subnets
-        )
+            node_id=NODE, engine=engine, pool=IPv4Network("10.213.0.0/16"), threads=self.threads,
+            held=self.household.subnets,
+        )  # fmt: skip
         around = self.around = Surroundings(
             node_id=NODE, engine=engine, store=store, bus=self.bus, consoles=self.consoles,
             gauges=self.gauges, fence=self.fence, docker=self.docker,

@@ -59,6 +59,19 @@ class SharedNetworkTests(PowerCase):
         self.assertEqual(self.world.household.get("srv_1").row()["network"], OWNER)
         self.assertEqual(len(self.world.subnets_given()), 3)
 
+    def test_somebody_else_makes_networks(self) -> None:
+        """Subnets that others are just making, which nobody lists yet, are gone around; when all are, it is told."""
+        bridges = self.world.engine.bridges
+        bridges.reserved = ["10.213.0.0/24"]
+        first, last = self.world.create("srv_1"), self.world.create("srv_2")
+        self.world.run(1)
+        self.assertEqual([self.outcome(one) for one in (first, last)], [("succeeded", None)] * 2)
+        bridges.reserved = ["10.213.0.0/16"]
+        refused = self.world.create("srv_3")
+        self.world.run(1)
+        self.assertEqual(self.outcome(refused), ("failed", "docker_unavailable"))
+        self.assertEqual(len(self.world.subnets_given()), 2)
+
     def test_last_one_out(self) -> None:
         """The network stays while one of its servers is here, and goes with the last; its subnet is free again."""
         self.many("srv_1", "srv_2")

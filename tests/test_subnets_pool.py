@@ -32,9 +32,13 @@ class PoolTests(SynchronousTestCase):
         self.engine = FakeEngine(clock=self.clock)
         self.held: list[str] = []
 
-    def pool(self, text: str = "10.213.0.0/26") -> SubnetPool:
+    def pool(self, text: str = "10.213.0.0/26", node_id: str = "node_a") -> SubnetPool:
         return SubnetPool(
-            engine=self.engine, pool=IPv4Network(text), threads=no_routes, held=lambda: [*self.held, "fe80::/64", "?"]
+            node_id=node_id,
+            engine=self.engine,
+            pool=IPv4Network(text),
+            threads=no_routes,
+            held=lambda: [*self.held, "fe80::/64", "?"],
         )
 
     def test_none_twice(self) -> None:
@@ -55,8 +59,19 @@ class PoolTests(SynchronousTestCase):
         self.held.append("10.213.0.0/28")
         done(self.engine.create_network("other", "10.213.0.16/28", {}))
         pool = self.pool()
-        self.assertEqual(done(pool.take(instead_of="10.213.0.32/28")), "10.213.0.48/28")
+        self.assertEqual(done(pool.take(refused=["10.213.0.32/28"])), "10.213.0.48/28")
         self.assertEqual(pool.given, {"10.213.0.48/28"})
+
+    def test_refused(self) -> None:
+        """What the engine refused is never offered again, and two nodes do not meet at the next one."""
+        refused = ["10.213.0.0/28", "10.213.0.16/28"]
+        places = {
+            done(self.pool("10.213.0.0/16", node).take(refused=refused)) for node in ("node_a", "node_b", "node_c")
+        }
+        self.assertEqual(len(places), 3)
+        self.assertFalse(places & set(refused))
+        with self.assertRaises(InsufficientResources):
+            done(self.pool("10.213.0.0/27").take(refused=refused))
 
     def test_cancelled(self) -> None:
         """One who stops waiting has taken nothing, and blocks nobody."""

@@ -105,18 +105,22 @@ class Bridges:
     async def _ensure(self, server: Server, name: str) -> None:
         self._leaving.discard(server.id)
         labels, subnet = self._labels(server), server.record.subnet
+        refused: list[str] = []
         if _stood_in(server, server.record.network) != name:
             subnet = ""
-        for _ in range(TRIES):
+        while True:
             found = (await self._engine.networks(labels)).get(name)
             if found is None:
-                subnet = subnet or await self._take(server)
+                subnet = subnet or await self._take(server, refused)
                 try:
                     await self._hands.create_network(name, subnet, {**labels, **self._ownership.label})
-                except EngineConflict:
+                except EngineConflict as error:
                     await self._hands.remove_network(name)
                     self._subnets.give_back(subnet)
-                    subnet = await self._take(server, instead_of=subnet)
+                    refused.append(subnet)
+                    if len(refused) == TRIES:
+                        raise EngineConflict(f"{error} ({TRIES} subnets of [docker] network_pool tried)") from error
+                    subnet = ""
                     continue
             elif not await self._ownership.our_network(name):
                 raise InvalidState(f"network {name} belongs to another daemon; {ADVICE}")
@@ -124,11 +128,10 @@ class Bridges:
                 subnet = _ipv4_of(name, found)
             self._stands_in(server, name, subnet)
             return
-        raise EngineConflict(f"no free network could be found for server {server.id} in [docker] network_pool")
 
-    async def _take(self, server: Server, instead_of: str | None = None) -> str:
+    async def _take(self, server: Server, refused: Sequence[str]) -> str:
         prefix = SHARED_PREFIX if server.spec.network else PREFIX
-        return await self._subnets.take(instead_of=instead_of, prefix=prefix)
+        return await self._subnets.take(refused=refused, prefix=prefix)
 
     def _stands_in(self, server: Server, name: str, subnet: str) -> None:
         changed = replace(server.record, network=name if server.spec.network else "", subnet=subnet)

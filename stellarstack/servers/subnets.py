@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from ipaddress import IPv4Network, ip_network
 from pathlib import Path
+from zlib import crc32
 
 from twisted.internet.defer import Deferred, DeferredLock
 
@@ -19,8 +20,9 @@ class SubnetPool:
     """One per node; hands out one subnet at a time, so that two creates never get the same."""
 
     def __init__(
-        self, *, engine: Engine, pool: IPv4Network, threads: Threads, held: Callable[[], Iterable[str]]
+        self, *, node_id: str, engine: Engine, pool: IPv4Network, threads: Threads, held: Callable[[], Iterable[str]]
     ) -> None:
+        self._node_id = node_id
         self._engine = engine
         self._pool = pool
         self._threads = threads
@@ -28,9 +30,13 @@ class SubnetPool:
         self._lock = DeferredLock()
         self._given: set[str] = set()
 
-    async def take(self, *, instead_of: str | None = None, prefix: int = PREFIX) -> str:
-        """A subnet like `10.213.4.16/28`. InsufficientResources: the pool is used up."""
-        return await self._lock.run(lambda: Deferred.fromCoroutine(self._take(instead_of, prefix)))
+    async def take(self, *, refused: Collection[str] = (), prefix: int = PREFIX) -> str:
+        """A subnet like `10.213.4.16/28`. InsufficientResources: the pool is used up.
+
+        After the engine `refused` some, the search goes on at a place of this node's own: another daemon that takes
+        from the same pool is not run after from one subnet to the next.
+        """
+        return await self._lock.run(lambda: Deferred.fromCoroutine(self._take(refused, prefix)))
 
     def give_back(self, subnet: str) -> None:
         """Its server is gone."""
@@ -41,14 +47,14 @@ class SubnetPool:
         """What was handed out and not given back."""
         return frozenset(self._given)
 
-    async def _take(self, instead_of: str | None, prefix: int) -> str:
+    async def _take(self, refused: Collection[str], prefix: int) -> str:
         networks = await self._engine.networks({})
         routes = await self._threads(read_routes)
-        taken = {*self._held(), *self._given, *(subnet for subnets in networks.values() for subnet in subnets)}
-        if instead_of is not None:
-            taken.add(instead_of)
+        listed = (subnet for subnets in networks.values() for subnet in subnets)
+        taken = {*self._held(), *self._given, *listed, *refused}
         own = [network for network in map(_network, taken) if network is not None]
-        subnet = str(free_subnet(self._pool, own, routes, prefix=prefix))
+        start = crc32(f"{self._node_id} {len(refused)}".encode()) if refused else 0
+        subnet = str(free_subnet(self._pool, own, routes, start=start, prefix=prefix))
         self._given.add(subnet)
         return subnet
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from errno import EINVAL, ENOENT, ESRCH
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,8 @@ class FenceTests(SynchronousTestCase):
         for process in processes(container):
             try:
                 said, system = status(process), mount_options(process, "/proc/sys")
-            except (FileNotFoundError, ProcessLookupError):
+            except OSError as error:
+                self.assertIn(error.errno, (ENOENT, ESRCH, EINVAL))
                 continue  # one of the script's own, over by now
             judged += 1
             self.assertEqual((said["Uid"], said["Gid"]), ([uid] * 4, [uid] * 4))
