@@ -10,8 +10,8 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.web.resource import Resource
-from twisted.web.server import Site
 
+from stellarstack.api.http import DaemonSite
 from stellarstack.api.websocket import ConsoleEndpoint
 from stellarstack.config import ConsoleConfig
 from stellarstack.console.consoles import Consoles
@@ -138,8 +138,7 @@ class Rooms:
         self.endpoint.start()
         root = Resource()
         root.putChild(b"console", self.endpoint.resource())
-        self.site = Site(root, reactor=reactor)
-        self.site.timeOut = None
+        self.site = DaemonSite(root, reactor=reactor)
 
     def _typed(self, server_id: str, line: str) -> None:
         self.lines.append((server_id, line))

@@ -43,7 +43,7 @@ class SessionsBehindTheSite(test_websocket.DoorCase):
     def test_no_deadline_of_http(self) -> None:
         """A session is no HTTP request any more: it outlives its deadlines and takes no place among those who wait."""
         viewer = self.join()
-        self.assertEqual(len(self.rooms.site.room), 0)  # type: ignore[attr-defined]
+        self.assertEqual(len(self.rooms.site.room), 0)
         for _ in range(10):
             settle(self.clock, 10)
             viewer.send_json(type="ping")

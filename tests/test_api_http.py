@@ -304,6 +304,20 @@ class Smuggling(HttpCase):
         self.clock.pump([0, 0, 0])
         self.assertEqual([got.status for got in peer.answers()], [200, 400])
 
+    def test_h01_behind_an_upgrade(self) -> None:
+        """H01: what follows a request that asks for another protocol is never read as HTTP: one answer, the end."""
+        for ask in (b"websocket", b"h2c"):
+            for where in (b"quick", b"later", b"nothing"):
+                peer = self.peer(b"GET /%s HTTP/1.1\r\nHost: n\r\nUpgrade: %s\r\n\r\n" % (where, ask) + GOOD)
+                peer.send(GOOD)
+                if where == b"later":
+                    self.later.requests.pop().finish()
+                peer.send(GOOD)
+                self.assertEqual(len(peer.answers()), 1)
+                self.assertEqual(peer.answers()[0].headers["connection"], "close")
+                self.clock.advance(LIMITS.linger)
+                self.assertTrue(peer.wire.closed)
+
     def test_bodies_that_many_small_pieces_make(self) -> None:
         """A request means the same in whatever pieces it comes."""
         raw = b"POST /echo HTTP/1.1\r\nHost: n\r\nContent-Length: 4\r\n\r\nbody" + GOOD

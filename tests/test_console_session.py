@@ -131,6 +131,21 @@ class SessionTests(SynchronousTestCase):
         self.assertEqual(kinds(found[-1]), ["Close"])
         self.assertEqual((many.verified(CLAIMS, 0.0, WALL), many.refused(Unauthorized("x"))), ([], []))
 
+    def test_before_ready(self) -> None:
+        """Between a good token and `ready` frames wait too, boundedly; nothing is told but the token's end."""
+        one = session()
+        self.assertEqual(kinds(one.verified(replace(CLAIMS, expires_at=WALL + 30), 0.0, WALL)), ["Begin"])
+        self.assertEqual((one.received('{"type":"ping"}', 0.0, WALL), one.woken(0.0, WALL)), ([], []))
+        self.assertEqual(one.next_wake(0.0, WALL), 15.0)
+        self.assertEqual(kinds(one.begun(0.0, WALL)), ["token.expiring", "pong"])
+        late = session()
+        late.verified(CLAIMS, 0.0, WALL)
+        self.assertEqual(kinds(late.woken(300.0, WALL + 300)), ["Close"])
+        self.assertEqual(late.begun(300.0, WALL + 300), [])
+        many = session()
+        many.verified(CLAIMS, 0.0, WALL)
+        self.assertEqual(kinds([many.received("x", 0.0, WALL) for _ in range(257)][-1]), ["Close"])
+
     def test_why_a_token_does_not_open(self) -> None:
         """The close code of each reason."""
         for error, code in ((Unauthorized(""), 4401), (TokenExpired(""), 4410), (Forbidden(""), 4403),

@@ -69,6 +69,10 @@ class WsClient(Protocol):
     # ---------------------------------------------------------------- the wire
 
     def connectionMade(self) -> None:
+        self.write(self.hello())
+
+    def hello(self) -> bytes:
+        """The upgrade request."""
         path, headers, subprotocols = self._request
         lines = {"Host": "localhost", "Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
         lines["Sec-WebSocket-Key"] = base64.b64encode(os.urandom(16)).decode()
@@ -76,7 +80,7 @@ class WsClient(Protocol):
             lines["Sec-WebSocket-Protocol"] = ", ".join(subprotocols)
         lines |= headers
         head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
-        self.write(f"GET {path} HTTP/1.1\r\n{head}\r\n".encode("latin-1"))
+        return f"GET {path} HTTP/1.1\r\n{head}\r\n".encode("latin-1")
 
     def write(self, data: bytes) -> None:
         """Raw bytes to the server."""
@@ -377,12 +381,13 @@ def _done() -> Exception:
 def connect_memory(
     clock: Clock, site: Any, path: str = "/console", headers: Mapping[str, str] | None = None,
     subprotocols: Sequence[str] = (), *, answer_close: bool = True, peer: str = "192.0.2.7",
+    kind: type[WsClient] = WsClient,
 ) -> tuple[WsClient, MemoryEnd]:  # fmt: skip
     """Opens a WebSocket to `site` in memory; also the server's end. `client.opened` tells how it went."""
     address = IPv4Address("TCP", peer, 40000)
     ours, theirs = MemoryEnd(clock, address), MemoryEnd(clock, address)
     ours.other, theirs.other = theirs, ours
-    made = WsClient(path, headers or {}, subprotocols, answer_close)
+    made = kind(path, headers or {}, subprotocols, answer_close)
     ours.protocol = made
     theirs.protocol = site.buildProtocol(address)
     theirs.protocol.makeConnection(theirs)

@@ -26,7 +26,11 @@ _Request: Any = Request
 
 @dataclass(frozen=True, slots=True)
 class HttpLimits:
-    """Sizes in bytes, deadlines in seconds. `waiting`: connections between requests; beyond it the oldest gives way."""
+    """Sizes in bytes, deadlines in seconds.
+
+    `ahead`: what may be sent behind an upgrade before its answer, until reading is paused (one read may pass it).
+    `waiting`: connections between requests; beyond it the oldest gives way.
+    """
 
     body: int = 64 * 1024
     headers: int = 100
@@ -35,6 +39,7 @@ class HttpLimits:
     idle_deadline: float = 15.0
     flush_deadline: float = 30.0
     linger: float = 1.0
+    ahead: int = 16384
     waiting: int = 1000
 
 
@@ -66,8 +71,13 @@ class WaitingRoom:
 
 
 class LimitedChannel(_Channel):
-    """A connection of a `DaemonSite`. Its states: waiting for a request, reading one, serving one, refused."""
+    """A connection of a `DaemonSite`. States: waiting for a request, reading one, serving one, refused, handed over.
 
+    A request with an Upgrade header is the last one of its connection: what is sent behind it may be no HTTP, so it
+    goes to who takes the connection over, or is thrown away unread; it never is another request (H01).
+    """
+
+    transport: Any
     abortTimeout = 5
 
     def __init__(self, limits: HttpLimits, room: WaitingRoom) -> None:
@@ -79,6 +89,7 @@ class LimitedChannel(_Channel):
         self._serving = False
         self._next: Any = None  # the request that is answered, while the one behind it waits its turn
         self._full = False
+        self._ahead: bytearray | None = None  # what came behind a request that asks for an upgrade
         self.refused = False
 
     # ---------------------------------------------------------------- what Twisted calls
@@ -100,7 +111,9 @@ class LimitedChannel(_Channel):
         super().lineReceived(line)
 
     def rawDataReceived(self, data: bytes) -> None:
-        if not self.refused:
+        if self._serving and self._ahead is not None:
+            self._keep(data)
+        elif not self.refused:
             super().rawDataReceived(data)
 
     def lineLengthExceeded(self, line: bytes) -> None:
@@ -121,6 +134,14 @@ class LimitedChannel(_Channel):
         self._arm(self.limits.body_deadline, self._too_slow)
         super().allHeadersReceived()
 
+    def checkPersistence(self, request: Any, version: bytes) -> bool:
+        if not request.requestHeaders.hasHeader(b"upgrade"):
+            persistent: bool = super().checkPersistence(request, version)
+            return persistent
+        self._ahead = bytearray()
+        request.responseHeaders.setRawHeaders(b"connection", [b"close"])
+        return False
+
     def allContentReceived(self) -> None:
         if self.refused:
             return
@@ -131,7 +152,9 @@ class LimitedChannel(_Channel):
 
     def requestDone(self, request: Any) -> None:
         self._serving = False
-        if self.persistent:
+        if self._ahead is not None:
+            self._linger(self._flush)
+        elif self.persistent:
             self._room.enter(self)
             self._next = request
             self.callLater(0, self._go_on)
@@ -175,11 +198,28 @@ class LimitedChannel(_Channel):
         """Answers before the request is whole; what still comes is read away for a moment, so that the answer lands."""
         if self.refused or self.transport is None:
             return
+        self.transport.write(_raw(answer))
+        self._linger(self._close)
+
+    def _linger(self, then: Any) -> None:
         self.refused = True
+        self._ahead = None
         self._room.leave(self)
         self.setTimeout(None)
-        self.transport.write(_raw(answer))
-        self._arm(self.limits.linger, self._close)
+        self.transport.resumeProducing()
+        self._arm(self.limits.linger, then)
+
+    def hand_over(self) -> tuple[Any, bytes]:
+        """Ends HTTP here: the transport, None where it is gone, and what came behind the request."""
+        transport, self.transport = self.transport, None
+        ahead, self._ahead = bytes(self._ahead or b""), None
+        return transport, ahead + bytes(self.clearLineBuffer())
+
+    def _keep(self, data: bytes) -> None:
+        assert self._ahead is not None
+        self._ahead += data
+        if len(self._ahead) > self.limits.ahead:
+            self.transport.pauseProducing()
 
     def abort(self) -> None:
         """Drops the connection with whatever is in it."""
@@ -194,8 +234,14 @@ class LimitedChannel(_Channel):
         self.refuse(error_answer(408, "timeout", "the request did not come in time"))
 
     def _close(self) -> None:
+        self._end_within(self.abortTimeout)
+
+    def _flush(self) -> None:
+        self._end_within(self.limits.flush_deadline)
+
+    def _end_within(self, seconds: float) -> None:
         if self.transport is not None:
-            self._arm(self.abortTimeout, self.abort)
+            self._arm(seconds, self.abort)
             self.loseConnection()
 
     def _arm(self, seconds: float, late: Any) -> None:

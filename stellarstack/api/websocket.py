@@ -151,7 +151,7 @@ class ConsoleEndpoint:
 
     def _take_over(self, request: Any, session: SocketSession, wanted: UpgradeRequest) -> None:
         """Gives the request's connection to Autobahn, as its WebSocketResource does, but for our wire."""
-        transport, request.channel.transport = request.channel.transport, None
+        transport, ahead = request.channel.hand_over()
         if transport is None:
             session.upgrade_failed()
             return
@@ -167,6 +167,8 @@ class ConsoleEndpoint:
         wire.makeConnection(transport)
         transport.resumeProducing()
         wire.dataReceived(_handshake_of(request))
+        if ahead:
+            wire.dataReceived(ahead)
 
     def _frames_of_one(self) -> Callable[[], bool]:
         """Counts the frames of one connection: as many as a message in the smallest sensible fragments has."""

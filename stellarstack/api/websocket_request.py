@@ -120,6 +120,8 @@ def _check_rfc6455(method: bytes, headers: Headers) -> None:
         raise _bad("too many extensions and parameters are offered")
     if not _one(headers, "host"):
         raise _bad("no Host header")
+    if headers.hasHeader("transfer-encoding") or _one(headers, "content-length") not in ("", "0"):
+        raise _bad("an upgrade has no body")
 
 
 def _words(headers: Headers, name: str) -> list[str]:

@@ -34,7 +34,7 @@ from stellarstack.errors import Forbidden, ServerNotFound, StellarError, TokenEx
 
 HISTORY_MAX = 262144
 _BAD_FRAMES, _RATE_STRIKES, _STRIKE_WINDOW = 5, 10, 10.0
-_EARLY_FRAMES = 256  # that may come while the first token is judged
+_EARLY_FRAMES = 256  # that may come before `ready`, besides the first token's
 POWER_ACTIONS = ("start", "stop", "restart", "kill")
 _POWER_RATE, _POWER_BURST = 0.5, 5.0  # power actions a second of one session, and how many at once
 
@@ -52,6 +52,7 @@ class SessionLimits:
 class _Phase(Enum):
     WAITING = "waiting"  # for the first frame
     JUDGED = "judged"  # the first frame's token is being verified
+    OPENING = "opening"  # the token is good; `ready` is not out, and nothing comes before it
     OPEN = "open"
     CLOSED = "closed"
 
@@ -126,7 +127,7 @@ class ConsoleSession:
             return self._close(CloseCode.FORBIDDEN, "the token is for another server")
         if not claims.allows("console.read"):
             return self._close(CloseCode.FORBIDDEN, "the token does not allow console.read")
-        self._phase = _Phase.OPEN
+        self._phase = _Phase.OPENING
         self._hold(claims, now, wall)
         return [Begin(claims)]
 
@@ -141,6 +142,8 @@ class ConsoleSession:
 
     def begun(self, now: float, wall: float) -> Sequence[Effect]:
         """`ready` is out: what came before it is done now."""
+        if self._phase is _Phase.OPENING:
+            self._phase = _Phase.OPEN
         early, self._early = self._early, []
         effects = list(self._warn(now, wall))
         for frame in early:
@@ -174,10 +177,10 @@ class ConsoleSession:
                     return self._close(CloseCode.UNAUTHORIZED, "the first frame must be auth")
                 self._phase, self._judging = _Phase.JUDGED, True
                 return [Verify(token)]
-            case _Phase.JUDGED if len(self._early) < _EARLY_FRAMES:
+            case _Phase.JUDGED | _Phase.OPENING if len(self._early) < _EARLY_FRAMES:
                 self._early.append(frame)
                 return []
-            case _Phase.JUDGED:
+            case _Phase.JUDGED | _Phase.OPENING:
                 return self._close(CloseCode.POLICY, "too many frames before ready")
         return []
 
@@ -294,13 +297,14 @@ class ConsoleSession:
             return None
         if self._end is None:
             return max(0.0, self._auth_until - now)
-        times = [self._end.next_look(now, wall, warned=self._warned)]
+        told = self._warned or self._phase is _Phase.OPENING
+        times = [self._end.next_look(now, wall, warned=told)]
         if self._audit.due is not None:
             times.append(self._audit.due - now)
         return max(0.0, min(times))
 
     def _warn(self, now: float, wall: float) -> Sequence[Effect]:
-        if self._end is None or self._warned or not self._end.to_warn(now, wall):
+        if self._phase is not _Phase.OPEN or self._end is None or self._warned or not self._end.to_warn(now, wall):
             return []
         self._warned = True
         left = round(self._end.left(now, wall), 3)
