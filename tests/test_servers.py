@@ -56,10 +56,10 @@ class CreateTests(_Case):
 
     def test_ports_of_the_blueprint(self) -> None:
         """A create that names no ports publishes its blueprint's; where another server has them, it is refused."""
-        listed: Any = {"ports": [{"container": 41217, "protocol": "tcp"}]}
+        listed: Any = {"ports": [{"container": 21217, "protocol": "tcp"}]}
         answer = self.answer_of_create(blueprint=listed)
-        self.assertEqual(answer["ports"], [{"host": 41217, "container": 41217, "protocol": "tcp", "ip": ""}])
-        self.assertIn("41217/tcp", self.world.engine.get(CONTAINER).host["PortBindings"])
+        self.assertEqual(answer["ports"], [{"host": 21217, "container": 21217, "protocol": "tcp", "ip": ""}])
+        self.assertIn("21217/tcp", self.world.engine.get(CONTAINER).host["PortBindings"])
         second = self.world.create("srv_2", blueprint=listed)
         self.world.settle(1)
         self.assertEqual(self.error(second), ("rejected", "port_in_use"))
@@ -70,8 +70,8 @@ class CreateTests(_Case):
 
     def test_ports_are_told(self) -> None:
         """The result names the ports as they are published, the first being the primary."""
-        answer = self.answer_of_create(config={"ports": [{"host": 40001, "container": 25565, "protocol": "udp"}]})
-        self.assertEqual(answer["ports"], [{"host": 40001, "container": 25565, "protocol": "udp", "ip": ""}])
+        answer = self.answer_of_create(config={"ports": [{"host": 20001, "container": 25565, "protocol": "udp"}]})
+        self.assertEqual(answer["ports"], [{"host": 20001, "container": 25565, "protocol": "udp", "ip": ""}])
 
     def test_not_started_when_not_wanted(self) -> None:
         """With `start` false the server is installed and stays stopped."""
@@ -87,8 +87,8 @@ class CreateTests(_Case):
 
     def test_port_of_another_server(self) -> None:
         """A port that another server of this node holds is refused, naming that server."""
-        self.running(config={"ports": [40002]})
-        command = self.world.create("srv_2", config={"ports": [{"host": 40002, "container": 1, "protocol": "udp"}]})
+        self.running(config={"ports": [20002]})
+        command = self.world.create("srv_2", config={"ports": [{"host": 20002, "container": 1, "protocol": "udp"}]})
         self.world.settle(1)
         self.assertEqual(self.error(command), ("rejected", "port_in_use"))
         self.assertIn("srv_1", str(self.world.result(command)["error"]))
@@ -312,20 +312,20 @@ class DiskTests(_Case):
 class UpdateTests(_Case):
     def test_what_can_change_at_once(self) -> None:
         """server.update changes the limits of a running container and the disk's, and says what waits for a start."""
-        self.running(config={"ports": [41010]})
-        config = {"memory": 128, "disk": 99, "ports": [41011]}
+        self.running(config={"ports": [21010]})
+        config = {"memory": 128, "disk": 99, "ports": [21011]}
         command = self.world.send("server.update", serverId="srv_1", config=config)
         self.world.settle(1)
         answer = self.answer(command)
         self.assertEqual((answer["applied"], answer["pending"]), (["memory", "disk"], ["ports"]))
         self.assertEqual(self.world.fence.limits["srv_1"], 99 * 2**20)
-        self.assertEqual([port.host for port in self.world.household.get("srv_1").spec.ports], [41011])
+        self.assertEqual([port.host for port in self.world.household.get("srv_1").spec.ports], [21011])
 
     def test_port_of_another_server(self) -> None:
         """A new port that another server holds is refused, and nothing is changed."""
-        self.running(config={"ports": [41010]})
+        self.running(config={"ports": [21010]})
         self.running(server_id="srv_2")
-        command = self.world.send("server.update", serverId="srv_2", config={"ports": [41010], "memory": 99})
+        command = self.world.send("server.update", serverId="srv_2", config={"ports": [21010], "memory": 99})
         self.world.settle(1)
         self.assertEqual(self.error(command), ("rejected", "port_in_use"))
         self.assertEqual(self.world.household.get("srv_2").spec.memory_mb, 64)

@@ -14,7 +14,7 @@ class CreateTests(PowerCase):
     def test_ports_raced(self) -> None:
         """P03: of fifty creates at once with the same port exactly one succeeds."""
         self.world.engine.faults.latency = lambda _: 0.2
-        commands = [self.world.create(f"srv_{number}", config={"ports": [40110]}) for number in range(50)]
+        commands = [self.world.create(f"srv_{number}", config={"ports": [20110]}) for number in range(50)]
         self.world.run(60)
         outcomes = [self.outcome(command) for command in commands]
         self.assertEqual(outcomes.count(("succeeded", None)), 1)

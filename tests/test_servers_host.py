@@ -91,7 +91,7 @@ class PortsTests(SynchronousTestCase):
             port = PortMapping(holder.getsockname()[1], 1, "tcp", "127.0.0.1")
             self.assertIn("held by another program", str(self.assertRaises(PortInUse, try_ports, [port])))
         try_ports([port])
-        nowhere = PortMapping(40120, 1, "udp", "192.0.2.1")
+        nowhere = PortMapping(20120, 1, "udp", "192.0.2.1")
         self.assertIn("cannot be opened", str(self.assertRaises(PortInUse, try_ports, [nowhere])))
 
 
@@ -259,7 +259,7 @@ class ReadyTests(PowerCase):
         check: dict[str, Json] = {"type": kind, "timeout": 60, **more}
         self.world.create(
             blueprint={"startup": {"command": "x", "readyCheck": check}},
-            config={"ports": [{"host": 40130, "container": 25565}]},
+            config={"ports": [{"host": 20130, "container": 25565}]},
         )
         self.world.run(3)
 

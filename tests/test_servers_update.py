@@ -97,13 +97,13 @@ class UpdateTests(HouseholdCase):
 
     def test_waits_for_a_start(self) -> None:
         """Ports, variables and disk hold from the next start on, and then they do."""
-        server = self.running(config={"ports": [41000]})
-        answer = self.update(server, ports=[41001], env={"NEW": "x"}, disk=128, memory=96)
+        server = self.running(config={"ports": [21000]})
+        answer = self.update(server, ports=[21001], env={"NEW": "x"}, disk=128, memory=96)
         self.assertEqual(answer, {"applied": ["memory"], "pending": ["disk", "ports", "env"]})
-        self.assertIn("41000", str(self.host()["PortBindings"]))
+        self.assertIn("21000", str(self.host()["PortBindings"]))
         self.world.send("server.restart", serverId="srv_1")
         self.world.settle(1)
-        self.assertIn("41001", str(self.host()["PortBindings"]))
+        self.assertIn("21001", str(self.host()["PortBindings"]))
         self.assertIn("NEW=x", self.world.engine.all()[0].body["Env"])
 
     def test_disk_behind_a_fence(self) -> None:
@@ -117,7 +117,7 @@ class UpdateTests(HouseholdCase):
     def test_stopped(self) -> None:
         """Of a server that does not run everything is applied: its next container is made so."""
         server = self.running(start=False)
-        answer = self.update(server, memory=128, ports=[41002])
+        answer = self.update(server, memory=128, ports=[21002])
         self.assertEqual(answer, {"applied": ["memory", "ports"], "pending": []})
         self.assertNotIn("update_container", [name for name, _ in self.world.engine.faults.made])
         self.world.send("server.start", serverId="srv_1")
@@ -134,7 +134,7 @@ class UpdateTests(HouseholdCase):
         """A limit that the engine does not take is told with its words, and the record stays as it was."""
         server = self.running()
         self.world.engine.faults.fail("update_container", EngineRefused("Docker: memory is in use"))
-        error = self.refused(EngineRefused, server, memory=32, ports=[41003])
+        error = self.refused(EngineRefused, server, memory=32, ports=[21003])
         self.assertIn("memory is in use", str(error))
         self.world.engine.faults.fail("update_container", DockerUnavailable("Docker does not answer"))
         self.refused(DockerUnavailable, server, memory=32)
@@ -148,31 +148,31 @@ class UpdateTests(HouseholdCase):
 
     def test_port_of_another_server(self) -> None:
         """A port that another server holds is refused, naming it; its own ports are no obstacle."""
-        self.running("srv_2", config={"ports": [41004]})
-        server = self.running("srv_1", config={"ports": [41005]})
-        self.assertIn("srv_2", str(self.refused(PortInUse, server, ports=[41005, 41004])))
-        self.assertEqual(self.update(server, ports=[41005, 41006])["pending"], ["ports"])
+        self.running("srv_2", config={"ports": [21004]})
+        server = self.running("srv_1", config={"ports": [21005]})
+        self.assertIn("srv_2", str(self.refused(PortInUse, server, ports=[21005, 21004])))
+        self.assertEqual(self.update(server, ports=[21005, 21006])["pending"], ["ports"])
         self.assertEqual(self.held, [])
 
     def test_ports_that_wait(self) -> None:
         """The list tells the ports that are bound, and apart those that wait; both are the server's own, over a restart
         of the daemon too.
         """
-        server = self.running(config={"ports": [41015]})
-        self.update(server, ports=[41016])
+        server = self.running(config={"ports": [21015]})
+        self.update(server, ports=[21016])
         self.world.restart()
         self.world.settle(1)
         server = self.world.household.get("srv_1")
         row: Any = server.row()
-        self.assertEqual([port["host"] for port in row["ports"]], [41015])
-        self.assertEqual([port["host"] for port in row["pendingPorts"]], [41016])
-        others = [self.world.create("srv_2", config={"ports": [port]}) for port in (41015, 41016)]
+        self.assertEqual([port["host"] for port in row["ports"]], [21015])
+        self.assertEqual([port["host"] for port in row["pendingPorts"]], [21016])
+        others = [self.world.create("srv_2", config={"ports": [port]}) for port in (21015, 21016)]
         self.world.settle(1)
         self.assertEqual({self.world.result(one)["error"]["code"] for one in others}, {"port_in_use"})  # type: ignore[index,call-overload]
         self.world.send("server.restart", serverId="srv_1")
         self.world.settle(1)
         row = server.row()
-        self.assertEqual(([port["host"] for port in row["ports"]], "pendingPorts" in row), ([41016], False))
+        self.assertEqual(([port["host"] for port in row["ports"]], "pendingPorts" in row), ([21016], False))
 
     def test_ports_taken_back(self) -> None:
         """Ports that the server's own container still holds can be had back before the next start."""
@@ -235,10 +235,10 @@ class UpdateTests(HouseholdCase):
 
     def test_after_a_restart_of_the_daemon(self) -> None:
         """K20: the new config is there after the daemon died."""
-        self.update(self.running(), memory=128, ports=[41007])
+        self.update(self.running(), memory=128, ports=[21007])
         self.world.restart()
         spec = self.world.household.get("srv_1").spec
-        self.assertEqual((spec.memory_mb, spec.ports[0].host), (128, 41007))
+        self.assertEqual((spec.memory_mb, spec.ports[0].host), (128, 21007))
 
     def test_the_gauges_know(self) -> None:
         """The limit that metrics tell is the new one."""

@@ -71,12 +71,27 @@ class ConfigTests(SynchronousTestCase):
             ("config.ports[0].protocol", {"ports": [{"host": 1, "protocol": "sctp"}]}),
             ("config.ports[1]: 5 is taken", {"ports": [5, {"host": 5, "protocol": "udp", "ip": "1.2.3.4"}]}),
             ("config.ports[1]: 5 is taken", {"ports": [{"host": 5, "ip": "0.0.0.0"}, {"host": 5, "ip": "127.0.0.1"}]}),
+            ("config.ports[1]: 5 is taken",
+             {"ports": [{"host": 5, "ip": "127.0.0.1"}, {"host": 5, "ip": "::ffff:127.0.0.1"}]}),
+            ("config.ports[1]: 5 is taken",
+             {"ports": [{"host": 5, "ip": "::ffff:0.0.0.0"}, {"host": 5, "ip": "192.0.2.1"}]}),
+            ("config.ports[0].ip", {"ports": [{"host": 1, "ip": "::ffff:127.0.0.1%eth0"}]}),
             ("config.ports[2]: 5 is taken by ports[1]", {"ports": [6, {"host": 5, "ip": "1.2.3.4", "protocol": "tcp"},
             {"host": 5, "ip": "::"}]}),
             ("config.env: must be an object", {"env": ["A=1"]}), ("config.env.A", {"env": {"A": []}}),
         ]:  # fmt: skip
             error = self.assertRaises(InvalidPayload, parse_server_config, {"config": config})
             self.assertTrue(str(error).startswith(key), f"{error} for {config}")
+
+    def test_addresses_as_they_are_compared(self) -> None:
+        """One address is one text: an IPv4 address mapped into IPv6 is the IPv4 one, and IPv6 has its short form."""
+        for told, kept in (
+            ("::ffff:127.0.0.1", "127.0.0.1"), ("::FFFF:7f00:1", "127.0.0.1"), ("::ffff:0.0.0.0", "0.0.0.0"),
+            ("0:0:0:0:0:0:0:1", "::1"), ("::", "::"), (" 192.0.2.1 ", "192.0.2.1"),
+        ):  # fmt: skip
+            order: Any = {"ports": [{"host": 5, "ip": told}]}
+            (port,) = parse_server_config({"config": order}).ports or ()
+            self.assertEqual(port.ip, kept)
 
     def test_ports_that_only_look_the_same(self) -> None:
         """One number by two protocols, or at two addresses, is two ports."""

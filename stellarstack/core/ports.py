@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import ip_address
 
+from stellarstack.core.addresses import address_of
 from stellarstack.core.blueprint import Blueprint
 from stellarstack.core.messages import Json
 from stellarstack.core.reading import Fields
@@ -101,12 +102,11 @@ def _port(config: Fields, index: int, item: Json) -> PortMapping:
 
 
 def _ip(fields: Fields) -> str:
+    """As it is compared: an IPv4 address mapped into IPv6 is the IPv4 one."""
     found = fields.text("ip", "", most=64).strip()
     if not found:
         return ""
-    try:
-        if "%" in found:
-            raise ValueError("a zone")
-        return str(ip_address(found))
-    except ValueError as error:
-        raise fields.refuse("ip", f"must be an IP address, not {found!r}") from error
+    address = address_of(found) if "%" not in found else None
+    if address is None:
+        raise fields.refuse("ip", f"must be an IP address, not {found!r}")
+    return str(address)
