@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from stellarstack.config import ConsoleConfig
 from stellarstack.console.fanout import FanOut
 from stellarstack.console.segments import Segments
-from stellarstack.core.frames import Encoding, stats_frame
+from stellarstack.core.frames import Encoding, gap_frame, stats_frame
 from stellarstack.core.messages import Json
 from stellarstack.core.records import PtySize, ServerStatus, StatusReason
 from stellarstack.errors import DockerUnavailable, InvalidPayload, InvalidState
@@ -651,6 +651,13 @@ class _SlowPast:
         return None
 
 
+class _GappyPast(_SlowPast):
+    """Bytes 3 to 9 are lost."""
+
+    async def read(self, start: int, limit: int) -> tuple[int, bytes]:
+        return (0, b"a\x1b[") if start == 0 else (10, b"6nbcdefghi")
+
+
 class FanOutTests(ConsoleCase):
     """Every viewer gets exactly the bytes or an explicit gap; nobody waits for anybody."""
 
@@ -680,6 +687,32 @@ class FanOutTests(ConsoleCase):
         self.assertIs(shown[0][0], shown[1][0])
         told = [b"two\x1b[1m\n", b"\x18\r\n[stellarstack: the server is crashed, exit code 3]\r\n"]
         self.assertEqual(shown[0], told)
+
+    def test_a_bare_terminal_is_asked_nothing_old(self) -> None:
+        """Questions of the scrollback are not asked again, at page borders neither; WebSockets get every byte."""
+        self.run_game()
+        past = b"one\n" + b"\x1b[6nx" * 20000 + b"\x1b[c\x1b[?2"
+        self.say(past, after=1)
+        shown: list[bytes] = []
+        wire = Wire()
+        wire.write = shown.append  # type: ignore[method-assign, assignment]
+        self.now(self.console.view(ViewRequest(Encoding.PLAIN, since=0), wire))
+        raw = self.view(Encoding.RAW, since=0)
+        self.say(b"026$p\x1b[6n")
+        self.assertGreater(len(shown), 2)
+        self.assertEqual(b"".join(shown), b"one\n" + b"\x18x" * 20000 + b"\x18\x1b[?2026$p\x1b[6n")
+        self.assertEqual(raw.raw, past + b"026$p\x1b[6n")
+
+    def test_a_bare_terminal_and_a_gap(self) -> None:
+        """What was begun before a place where output is missing is shown, and not joined to what follows."""
+        self.run_game()
+        shown: list[bytes] = []
+        past: Any = _GappyPast()
+        fanout = FanOut(past=past, cap=65536, clock=self.clock, now=self.clock.seconds, end=20)
+        wire = Wire()
+        wire.write = shown.append  # type: ignore[method-assign, assignment]
+        ensureDeferred(fanout.join(wire, Encoding.PLAIN, False, 0).replay())
+        self.assertEqual(shown, [b"a", b"\x1b[", gap_frame(3, 10, Encoding.PLAIN), b"6nbcdefghi"])
 
     def test_figures_for_a_full_wire(self) -> None:
         """One whose scrollback is still on its way, and that takes nothing, is sent no figures: they come again."""

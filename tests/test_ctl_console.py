@@ -228,6 +228,43 @@ class TestConsole(ConsoleCase):
         self.play(screen, script)
         self.assertEqual((seen[0], screen.said), (b"older.", ["s is stopping; Ctrl-] leaves"]))
 
+    def test_questions_of_the_past(self) -> None:
+        """What a program asked the terminal before the operator came, or while the line was broken, is not asked again.
+
+        What it asks now is; questions are found however they are cut.
+        """
+
+        def first(peer: ConsolePeer) -> None:
+            peer.ready(start=10, end=24)
+            peer.output(b"old\x1b[")
+            peer.output(b"6n\x1b[1m\x1b[c")
+            peer.output(b"new\x1b[6n")
+            peer.until_received({"type": "resize", "cols": 100, "rows": 40})
+
+        def second(peer: ConsolePeer) -> None:
+            peer.ready(start=31, end=36)
+            peer.output(b"a\x1b[6nend\x1b[c")
+            peer.until_closed()
+
+        screen = FakeScreen((b"end", b"\x1d"))
+        dialled = self.play(screen, first, second)
+        self.assertEqual(dialled.paths[-1], "/console/s?since=31")
+        self.assertEqual(screen.shown, b"old\x18\x1b[1m\x18new\x1b[6na\x18end\x1b[c")
+
+    def test_questions_before_a_gap(self) -> None:
+        """What was begun before a gap is not joined to what follows it."""
+
+        def script(peer: ConsolePeer) -> None:
+            peer.ready(start=0, end=100)
+            peer.output(b"a\x1b[")
+            peer.frame(type="gap", to=50, **{"from": 3})
+            peer.output(b"6n end")
+            peer.until_closed()
+
+        screen = FakeScreen((b"end", b"\x1d"))
+        self.play(screen, script)
+        self.assertEqual(screen.shown, b"a\x1b[6n end")
+
     def test_once(self) -> None:
         """What only prints the past leaves at its end and shows no byte more; a gap over the end is an end, too."""
 

@@ -19,6 +19,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from stellarstack.console.pieces import Notice, Piece
 from stellarstack.core.flood import Ration
 from stellarstack.core.frames import Encoding, binary_frame, gap_frame, output_frame
+from stellarstack.core.questions import PastOutput
 from stellarstack.core.streams import unfinished
 from stellarstack.viewing import ViewerWire
 
@@ -55,6 +56,7 @@ class FanOutViewer:
         self.stats = stats
         self.at = at
         self.state = _State.REPLAY
+        self._past = PastOutput(fanout.newest(encoding))  # for a bare terminal, which answers what it is asked
         self.next_item = 0
         self._full = False
         self._pumping = False
@@ -124,6 +126,8 @@ class FanOutViewer:
             self.at = to
 
     def _show_gap(self, start: int, to: int | None) -> None:
+        if held := self._past.break_off():
+            self.wire.write(held)
         self.wire.write(gap_frame(start, to, self.encoding))
 
     def _pump(self) -> None:
@@ -189,8 +193,10 @@ class FanOutViewer:
             self._step_over(start)
             return  # and read again: what follows may have a limit of its own
         if self.encoding is not Encoding.JSON:
+            shown = binary_frame(data) if self.encoding is Encoding.RAW else self._past.show(self.at, data)
             self.at += len(data)
-            self.wire.write(binary_frame(data) if self.encoding is Encoding.RAW else data)
+            if shown:
+                self.wire.write(shown)
             return
         back = unfinished(data)
         final = self.at + len(data) in (self._fanout.newest(self.encoding), unknown)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from stellarstack.core.questions import PastOutput
 from stellarstack.ctl.control import Refused
 from stellarstack.ctl.screen import Screen
 from stellarstack.ctl.websocket import Address, ConnectionLost, ConsoleRefused, ConsoleSocket
@@ -53,6 +54,7 @@ class Console:
         self._greet = greet
         self._dial = dial
         self._goal: int | None = None  # the newest byte when it began; not greeted yet
+        self._past = PastOutput(0)
         self._status = ""
         self._ready = False
         self._heard = 0.0
@@ -91,7 +93,7 @@ class Console:
         if isinstance(error, ConsoleRefused) and error.answer == "invalid_request" and self._offset is not None:
             # a new server under this name: its offsets begin anew
             self._screen.warn("the console has begun anew; what it had before is gone")
-            self._offset = None
+            self._offset, self._past = None, PastOutput(0)
             self._goal = None if self._goal is None else 0
             return False
         return isinstance(error, ConsoleRefused)
@@ -140,7 +142,9 @@ class Console:
         if self._once and self._goal is not None:
             output = output[: max(0, self._goal - offset)]
         self._offset = offset + len(output)
-        self._screen.show(output)
+        shown = self._past.show(offset, output)
+        if shown:
+            self._screen.show(shown)
 
     def _caught_up(self) -> None:
         """What was there at the beginning is shown: only now can a greeting be seen."""
@@ -168,19 +172,22 @@ class Console:
     def _begin(self, socket: ConsoleSocket, frame: dict[str, Any], start: int, status: str) -> None:
         first = self._status == ""
         self._offset, self._ready = start, True
+        end = frame.get("end")
+        self._past.end = max(start, end) if isinstance(end, int) else start
         self._renew_before(frame.get("expiresAt"))
         if not frame.get("canWrite", True):
             self._read_only = True
         if first:
             self._status = status
-            end = frame.get("end")
-            self._goal = max(start, end) if isinstance(end, int) else start
+            self._goal = self._past.end
         else:
             self._screen.say("connected again")
             self._show_status(status)
         self._resize(socket)
 
     def _gap(self, frame: dict[str, Any]) -> None:
+        if held := self._past.break_off():
+            self._screen.show(held)
         missed, start, to = "some output", frame.get("from"), frame.get("to")
         if isinstance(to, int):
             if isinstance(start, int):
