@@ -112,7 +112,7 @@ class RedisServer:
         log = (self.folder / "log").open("ab")
         self._process = subprocess.Popen([self._program, str(path)], stdout=log, stderr=log)
         log.close()
-        self._await_port()
+        self._await_answer()
         return self
 
     def ask(self, *login: str) -> Ask:
@@ -140,17 +140,24 @@ class RedisServer:
         assert self._process is not None
         self._process.send_signal(number)
 
-    def _await_port(self) -> None:
+    def _await_answer(self) -> None:
+        """Right after its start it has a port and says LOADING to everything; that is not yet up."""
         until = time.monotonic() + START_TIMEOUT
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-            except OSError:
-                if time.monotonic() > until:
-                    raise RuntimeError((self.folder / "log").read_text(errors="replace")) from None
-                time.sleep(0.02)
-            else:
-                return
+        while not self._answers():
+            if time.monotonic() > until:
+                raise RuntimeError((self.folder / "log").read_text(errors="replace"))
+            time.sleep(0.02)
+
+    def _answers(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as caller:
+                if self._tls:
+                    return True
+                caller.sendall(b"PING\r\n")
+                said = caller.recv(64)
+        except OSError:
+            return False
+        return bool(said) and not said.startswith(b"-LOADING")
 
 
 class FaultyProxy:

@@ -209,6 +209,19 @@ class PublisherTests(SynchronousTestCase):
         self.assertEqual(self.logged(), [1, 2, 2, 3])
         self.assertEqual(self.store.delivered_seq, 3)
 
+    def test_one_that_still_loads(self) -> None:
+        """A Redis that reads its data from disk refuses nothing for good: what it does not take is sent again."""
+        loading = Exception("LOADING Redis is loading the dataset in memory")
+        failure = self.failureResultOf(self.connect(XREVRANGE=loading), RedisUnavailable)
+        self.assertNotIsInstance(failure.value, RedisRefused)
+        self.store.add(3)
+        self.connect(EXEC=deque([[], loading]))
+        self.assertEqual(self.store.delivered_seq, 0)
+        del self.redis.replies["EXEC"]
+        self.clock.advance(0.2)
+        settle(self.clock, 100)
+        self.assertEqual((self.logged()[-3:], self.store.delivered_seq), ([1, 2, 3], 3))
+
     def test_wrong_server(self) -> None:
         """A Redis that has become read-only is left, so that the primary is found anew."""
         self.store.add(1)
