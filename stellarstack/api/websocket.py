@@ -128,7 +128,7 @@ class ConsoleEndpoint:
         request.notifyFinish().addErrback(gone.append)
         refused: Refused | None = None
         try:
-            await session.judge_header(token)
+            await session.admission.judge_header(token)
             if self._stopping:
                 refused = refusal(CloseCode.STOPPING, "the daemon stops")
         except Refused as reason:
