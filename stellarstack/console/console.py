@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from twisted.internet.defer import DeferredLock
 from twisted.logger import Logger
 
 from stellarstack.console.archive import Archive
 from stellarstack.console.endings import Endings
-from stellarstack.console.fanout import FanOut, FanOutViewer
+from stellarstack.console.fanout import FanOutViewer
 from stellarstack.console.flood import FloodWatch
-from stellarstack.console.notes import Notes, Run, notes_from
+from stellarstack.console.notebook import Notebook
+from stellarstack.console.notes import Run
 from stellarstack.console.readers import LineReaders
 from stellarstack.console.rejoin import Rejoin, kept_of
-from stellarstack.console.scrollback import GIVEN_OUT, Scrollback
+from stellarstack.console.scrollback import Scrollback
 from stellarstack.console.segments import Segments
 from stellarstack.console.sizes import Sizes
 from stellarstack.console.surroundings import Surroundings
-from stellarstack.core.frames import Encoding, stats_frame, status_frame, status_line
+from stellarstack.console.views import Views
 from stellarstack.core.log_join import Kept
 from stellarstack.core.messages import Json
 from stellarstack.core.open_line import OpenLine
@@ -26,10 +26,7 @@ from stellarstack.core.records import PtySize, ServerStatus, StatusReason
 from stellarstack.core.streams import readable
 from stellarstack.errors import EngineConflict, InvalidState
 from stellarstack.interfaces import Attachment, LineWatcher
-from stellarstack.tasks import sleep
 from stellarstack.viewing import HistoryPage, RunEvent, ViewerWire, ViewRequest
-
-_JOIN_WAIT, _JOIN_LOOK = 3.0, 0.05  # seconds that a viewer which saw more than we know waits for a join
 
 
 class _Sink:
@@ -52,14 +49,14 @@ class Console:
 
     def __init__(self, server_id: str, status: ServerStatus, around: Surroundings) -> None:
         self._server_id = server_id
-        self._status = status
         self._around = around
         self._segments = Segments(around.directory / server_id, around.config.scrollback)
-        self._notes = Notes()
-        self._noting = DeferredLock()
         self._scrollback = Scrollback(
             server_id=server_id, segments=self._segments, clock=around.clock, tasks=around.tasks,
             in_thread=around.in_thread, now=around.now, packing=around.packing,
+        )  # fmt: skip
+        self._notebook = Notebook(
+            server_id=server_id, segments=self._segments, scrollback=self._scrollback, around=around
         )  # fmt: skip
         self._readers = LineReaders(
             server_id=server_id, node_id=around.node_id, bus=around.bus, publish=around.config.publish_logs,
@@ -70,44 +67,39 @@ class Console:
             unpublished=lambda: self._readers.unpublished,
         )  # fmt: skip
         self._sizes = Sizes(server_id=server_id, take=self._take_size, clock=around.clock, tasks=around.tasks)
-        self._fanout = self._new_fanout()
-        self._endings = self._new_endings()
+        self._set_up(status)
         self._attachment: Attachment | None = None
         self._sink: _Sink | None = None
         self._container: str | None = None
         self._rejoin: Rejoin | None = None
         self._typed = OpenLine()
-        self._unproved_to: int | None = None  # viewers of an earlier daemon may have seen up to here what it lost
         self._closed = False
-        self._discarded = self._stopped = False
 
-    def _new_fanout(self) -> FanOut:
+    def _set_up(self, status: ServerStatus) -> None:
         around = self._around
-        return FanOut(
-            past=self, cap=around.config.viewer_buffer, clock=around.clock, now=around.now, end=self._scrollback.end,
-            rate=around.config.flood_viewer_bytes_per_second,
+        self._notes = self._notebook.notes
+        self._endings = Endings(
+            scrollback=self._scrollback, notes=self._notes, clock=around.clock, tasks=around.tasks,
+            speaks=self._speaks, keep=self._notebook.save,
         )  # fmt: skip
+        self._views = Views(
+            status=status, scrollback=self._scrollback, notes=self._notes, endings=self._endings, around=around,
+            greet=self._flood.greet, joins=self._joins,
+        )  # fmt: skip
+        self._fanout = self._views.fanout
 
     async def load(self) -> None:
         """Takes up what an earlier daemon kept."""
-        found = await self._around.in_thread(self._segments.notes)
-        self._notes = notes_from(found if isinstance(found, dict) else {})
-        await self._scrollback.load(self._notes.end)
-        end = self._scrollback.end
-        killed = self._status.has_process and (self._notes.runs or end) and self._notes.clean_at != end
-        self._unproved_to = end + GIVEN_OUT if killed else None
-        self._fanout = self._new_fanout()
-        self._endings = self._new_endings()
-
-    def _new_endings(self) -> Endings:
-        return Endings(
-            scrollback=self._scrollback, notes=self._notes, clock=self._around.clock, tasks=self._around.tasks,
-            speaks=self._speaks, keep=self._save_notes,
-        )  # fmt: skip
+        await self._notebook.load(self._views.status)
+        self._set_up(self._views.status)
 
     def _speaks(self) -> bool:
         """Whether more of the run may come."""
-        return self._sink is not None or (self._rejoin is not None and not self._rejoin.over)
+        return self._sink is not None or self._joins()
+
+    def _joins(self) -> bool:
+        """Whether it is still being found out what was printed while nobody listened."""
+        return self._rejoin is not None and not self._rejoin.over
 
     @property
     def archive(self) -> Archive:
@@ -132,7 +124,7 @@ class Console:
         joining = self._new_rejoin(container) if rejoin else None
         if joining is None:
             self._begin_run(container)
-            await self._save_notes()
+            await self._notebook.save()
         self._rejoin = joining
         self._container = container
         try:
@@ -159,7 +151,7 @@ class Console:
     def _begin_run(self, container: str) -> None:
         self._fanout.flush()
         self._readers.run_ended()
-        if self._unproved_to is not None:
+        if self._notebook.doubtful:
             self._unknown_gap()
         self._notes.begin_run(Run(self._scrollback.end, container, self._around.now()), self._scrollback.first)
 
@@ -203,7 +195,7 @@ class Console:
     async def _take_size(self, size: PtySize) -> None:
         if self._closed or not self._notes.resize(size, self._scrollback.end):
             return
-        await self._save_notes()
+        await self._notebook.save()
         await self.resize_pty()
 
     async def resize_pty(self) -> None:
@@ -222,7 +214,7 @@ class Console:
         around = self._around
         return Rejoin(
             container=container, kept=kept, counted=counted, engine=around.engine, clock=around.clock,
-            in_thread=around.in_thread, append=self._output, gap=self._unknown_gap, proved=self._proved,
+            in_thread=around.in_thread, append=self._output, gap=self._unknown_gap, proved=self._notebook.proved,
         )  # fmt: skip
 
     def _kept_of(self, container: str) -> tuple[Kept, bool]:
@@ -234,7 +226,7 @@ class Console:
         return kept_of(run, self._notes, self._scrollback)
 
     async def _join(self, joining: Rejoin) -> None:
-        await self._save_notes()
+        await self._notebook.save()
         await joining.catch_up()
         await joining.follow()
 
@@ -257,28 +249,8 @@ class Console:
 
     def _unknown_gap(self) -> None:
         self._fanout.flush()
-        end, unproved_to, self._unproved_to = self._scrollback.end, self._unproved_to, None
-        news = unproved_to is not None and self._notes.add_doubt(end, unproved_to)
-        if self._notes.add_gap(end):
+        if self._notebook.gap():
             self._fanout.unknown_gap()
-            news = True
-        if news:
-            self._around.tasks.spawn("console notes", self._save_notes())
-
-    def _proved(self) -> None:
-        self._unproved_to = None
-
-    async def _save_notes(self) -> None:
-        await self._noting.acquire()  # or an older word could overtake a newer one
-        try:
-            if not self._discarded:
-                self._notes.end = end = self._scrollback.end
-                self._notes.clean_at = end if self._stopped and self._unproved_to is None else None
-                await self._around.in_thread(self._segments.note, self._notes.to_json())
-        except OSError as error:
-            self._log.error("notes on {server}'s console not kept: {reason}", server=self._server_id, reason=str(error))
-        finally:
-            self._noting.release()
 
     # ---------------------------------------------------------------- the household
 
@@ -288,21 +260,11 @@ class Console:
     def set_status(
         self, status: ServerStatus, exit_code: int | None = None, reason: StatusReason | None = None
     ) -> None:
-        """See ServerConsole.set_status. The mark comes after the run's last byte, which may be on its way still."""
-        if status is self._status:
-            return
-        ended, self._status = self._status.has_process and not status.has_process, status
-        if not ended:
-            self._fanout.notice(self.status_frame(Encoding.JSON), self.status_frame(Encoding.PLAIN))
-            return
-        event = "crashed" if status is ServerStatus.CRASHED else "exited"
-        ending = RunEvent(0, self._around.now(), event, exit_code, reason.value if reason else None)
-        told = status_frame(status.value, **self._endings.ended(ending))
-        self._fanout.notice(told, status_line(status.value, exit_code))
+        """See ServerConsole.set_status."""
+        self._views.set_status(status, exit_code, reason)
 
     def send_stats(self, metrics: Mapping[str, Json]) -> None:
-        if len(self._fanout):
-            self._fanout.notice(stats_frame(metrics), stats=True)
+        self._views.send_stats(metrics)
 
     def tail(self, lines: int) -> list[str]:
         rows = self._scrollback.tail().split(b"\n")
@@ -313,42 +275,11 @@ class Console:
     # ---------------------------------------------------------------- viewers
 
     async def reaches(self, offset: int) -> bool:
-        until = self._around.clock.seconds() + _JOIN_WAIT
-        while offset > self._scrollback.end and self._rejoin is not None and not self._rejoin.over:
-            if self._around.clock.seconds() >= until:
-                break
-            await sleep(self._around.clock, _JOIN_LOOK)
-        return offset <= self._scrollback.end
+        return await self._views.reaches(offset)
 
     async def view(self, request: ViewRequest, wire: ViewerWire) -> FanOutViewer:
         """See ConsoleFeed.view. InvalidState: the console was discarded meanwhile."""
-        missed = None
-        if request.since is None:
-            start = await self._scrollback.line_start(request.scrollback)
-        else:
-            start = max(request.since, self._scrollback.first)
-            missed = request.since if request.since < start else None
-        if self._closed:
-            raise InvalidState("the console is closed")
-        start = self._border(min(max(start, self._scrollback.first), self._scrollback.end), request)
-        viewer = self._fanout.join(wire, request.encoding, request.stats, start)
-        wire.ready(start, self._fanout.newest(request.encoding), self._status)
-        self._flood.greet(viewer)
-        if missed is not None:
-            viewer.tell_gap(missed)
-        elif request.since is not None and self._notes.doubts_of(request.since):
-            viewer.tell_gap(start, known=False)  # what it saw may have been lost, and other bytes stand there
-        self._around.tasks.spawn("console replay", viewer.replay())
-        return viewer
-
-    def _border(self, start: int, request: ViewRequest) -> int:
-        newest = self._fanout.newest(request.encoding)
-        if start <= newest:
-            return start
-        if request.since is None:
-            return newest
-        self._fanout.flush()  # it has seen a part of an unfinished character
-        return start
+        return await self._views.view(request, wire)
 
     async def history(self, before: int | None, limit: int) -> HistoryPage:
         """See ConsoleFeed.history. It begins at a character's border where that is known."""
@@ -359,29 +290,18 @@ class Console:
         """See ConsoleFeed.runs."""
         return self._notes.events(start, end)
 
-    # ---------------------------------------------------------------- what replay asks
-
-    async def read(self, start: int, limit: int) -> tuple[int, bytes]:
-        return await self._scrollback.read(start, limit)
-
-    def gap_after(self, offset: int) -> int | None:
-        return next((gap for gap in self._notes.gaps if gap >= offset), None)
-
-    def status_frame(self, encoding: Encoding) -> bytes:
-        return (status_line if encoding is Encoding.PLAIN else status_frame)(self._status.value)
-
     # ---------------------------------------------------------------- the end
 
     async def stop(self) -> None:
         """The daemon stops: the game goes on, what it said so far is kept."""
         self._close(1001, "the daemon stops")
         self._endings.settle(at_once=True)
-        self._stopped = await self._scrollback.save()
-        await self._save_notes()
+        self._notebook.stopped = await self._scrollback.save()
+        await self._notebook.save()
 
     async def discard(self) -> None:
         """The server is gone, and its scrollback with it."""
-        self._discarded = True
+        self._notebook.discarded = True
         self._close(4404, "the server was deleted")
         self._scrollback.close()
         await self._around.in_thread(self._segments.remove)
@@ -394,4 +314,4 @@ class Console:
         self._let_go()
         self._readers.close()
         self._flood.close()
-        self._fanout.close(code, reason)
+        self._views.close(code, reason)
