@@ -18,6 +18,8 @@ while read -r line; do
   esac
 done
 """
+# Device attributes, status, a mode; and how the answer to the status looks where it is echoed.
+QUESTIONS, ANSWERS = r"\033[c\033[>c\033[5n\033[?7$p\033P$qm\033\\", "^[[0n"
 COUNTED = "SbTLMIZ@PXABCDEFGHdefa`rJK"
 COLUMNS = (" @", " A", "'}", "'~")
 
@@ -60,6 +62,33 @@ class UntrustedOutputTests(WebConsoleCase):
             self.until(page, lambda wanted=wanted: wanted in rows(page), f"{kept} accents")
         self.say(page, "print \u6f22\u5b57|")
         self.shown(page, "\u6f22\u5b57|")
+        self.assertEqual(self.complaints, [])
+
+    def test_old_questions(self) -> None:
+        """In raw mode the terminal answers what a program asks it now, and nothing of what is shown again."""
+        self.node.create("srv_asks", PRINTER)
+        page = self.open("srv_asks")
+        self.shown(page, "Done")
+        page.check("#mode-raw", force=True)
+        page.click("#terminal")
+        page.keyboard.type(f"print asked{QUESTIONS}\r")
+        self.until(
+            page, lambda: any(ANSWERS in row for row in rows(page)), "the answers, as the game's PTY echoes them"
+        )
+        page.keyboard.type("\x15")  # the line in which they stand is cleared
+        page.keyboard.type("first\r")
+        self.shown(page, "you said first")
+        later = page.context.new_page()
+        page.close()
+        later.goto(f"http://127.0.0.1:{self.node.port}/#token={self.node.token('srv_asks')}")
+        self.shown(later, "you said first")
+        later.check("#mode-raw", force=True)
+        later.click("#terminal")
+        later.keyboard.type("second\r")
+        self.shown(later, "you said second")
+        self.assertEqual(
+            [row for row in rows(later) if "^[" in row or row.endswith("second")], ["second", "you said second"]
+        )
         self.assertEqual(self.complaints, [])
 
     def test_older_output_stays(self) -> None:

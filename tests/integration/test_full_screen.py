@@ -20,11 +20,12 @@ from typing import Any
 
 import pyte
 
-from tests.integration.node_process import CHECKOUT
+from tests.games.images import MINETEST, ensure_game_images
+from tests.integration.node_process import CHECKOUT, blueprint
 from tests.integration.test_ctl_daemon import CTL, docker_missing
 from tests.integration.test_ssh import SshNodeCase
 
-DEADLINE = 30.0
+DEADLINE = 60.0
 # A shell: full-screen programs, one that waits for Ctrl-C, one that asks the terminal as programs do.
 SHELL = r"""
 trap : INT; n=0; while [ $n -lt 90 ]; do n=$((n+1)); echo "row $n"; done >/tmp/rows
@@ -40,6 +41,12 @@ while read -r word rest; do
     stop) exit 0;;
   esac
 done
+"""
+# A game with a screen of its own. TERM is that of the emulator, which knows no more than Linux' console.
+MINETEST_SCRIPT = """
+echo "name = boss" >/tmp/minetest.conf; echo Done
+TERM=linux exec minetestserver --terminal --gameid minetest_game --world /data/world \\
+  --config /tmp/minetest.conf --logfile /tmp/log
 """
 ANSWERS = re.compile(rb"\x1b\[\d+;\d+R\x1b\[\?6c\x1b\[0n")
 
@@ -145,12 +152,20 @@ class _FullScreen(SshNodeCase):
     def setUp(self) -> None:
         super().setUp()
         self.server = f"{type(self).__name__}.{self._testMethodName}"
-        self.node.create(self.server, SHELL)
+
+    def run_server(self, image: str, script: str, memory: int) -> None:
+        made = {"serverId": self.server, "blueprint": blueprint(image, script), "config": {"memory": memory}}
+        self.node.run("server.create", **made)
         self.addCleanup(self.node.run, "server.delete", serverId=self.server)
 
     def client(self) -> tuple[Sequence[str], dict[str, str]]:
         """Its command and environment."""
         raise NotImplementedError
+
+    def shell(self, rows: int = 24, columns: int = 80) -> Window:
+        """A client in a shell that is new."""
+        self.run_server(self.node.image, SHELL, 32)
+        return self.window(rows, columns)
 
     def window(self, rows: int = 24, columns: int = 80) -> Window:
         """A client that is in."""
@@ -172,7 +187,7 @@ class _FullScreen(SshNodeCase):
         It runs on when its viewer leaves, by whatever way; who comes back has it on the screen with the first new size,
         or with Ctrl-L.
         """
-        window = self.window()
+        window = self.shell()
         window.type("vi note\r")
         self.vi_fills(window, "")
         window.type("ihello")
@@ -202,7 +217,7 @@ class _FullScreen(SshNodeCase):
 
     def test_less(self) -> None:
         """A pager knows how many rows there are, follows a new size, and its keys page."""
-        window = self.window(20, 60)
+        window = self.shell(20, 60)
         window.type("less\r")
         window.until(lambda: window.rows[0] == "row 1" and window.rows[-2] == "row 19", "the first page")
         window.type(" ")
@@ -212,9 +227,33 @@ class _FullScreen(SshNodeCase):
         window.type("q")
         window.shows("less has ended")
 
+    def test_minetest(self) -> None:
+        """A game that fills the screen: its line at the top, its prompt in the last row, Ctrl-C ends it as it likes."""
+        ensure_game_images()
+        self.run_server(MINETEST, MINETEST_SCRIPT, 512)
+        window = self.window(22, 90)
+
+        def drawn() -> bool:
+            return "Game" in window.rows[0] and window.last == "]"
+
+        window.until(drawn, "the game's screen")
+        window.type("/help\r")
+        window.shows("Available commands")
+        for rows, columns in ((14, 60), (30, 100)):
+            window.resize(rows, columns)
+            window.until(drawn, f"the game's screen of {rows} rows")
+            window.shows("Available commands")
+        window.shut()
+        window = self.window(20, 70)
+        window.until(drawn, "the game's screen for who comes back")
+        window.type("\x03")
+        window.shows("Ctrl-C pressed")
+        window.shows(" is stopped")
+        self.assertIsNone(window.process.poll())
+
     def test_interrupt(self) -> None:
         """Ctrl-C is a SIGINT for the program in the container, and nothing to the client."""
-        window = self.window()
+        window = self.shell()
         window.type("wait\r")
         window.shows("\nwaiting")
         window.type("\x03")
@@ -225,7 +264,7 @@ class _FullScreen(SshNodeCase):
 
     def test_old_questions(self) -> None:
         """What a program asks the terminal is answered by who watches, and by nobody who only sees it later."""
-        window = self.window()
+        window = self.shell()
         window.type("ask\r")
         window.until(lambda: ANSWERS.fullmatch(window.emulator.answered), "the answers")
         window.shut()
