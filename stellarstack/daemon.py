@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -71,7 +72,7 @@ class Daemon(StagedService):
     _log = Logger()
 
     def __init__(self, node: Node, observer: ILogObserver, reactor: Any, stop_deadline: float) -> None:
-        super().__init__(reactor, node.begun, self._failed, stop_deadline)
+        super().__init__(reactor, self._has_begun, self._failed, stop_deadline)
         self._node = node
         self._observer = observer
         self._reactor = reactor
@@ -90,6 +91,10 @@ class Daemon(StagedService):
         self._reactor.callWhenRunning(self._take_signals)
         super().startService()
 
+    def _has_begun(self) -> None:
+        spare_the_collector()
+        self._node.begun()
+
     def _take_signals(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._reactor.callFromThread(self._stop))
@@ -105,6 +110,15 @@ class Daemon(StagedService):
         self._log.critical("the daemon cannot start: {reason}", reason=str(error))
         self._reactor.addSystemEventTrigger("after", "shutdown", _end, error)
         self._stop()
+
+
+def spare_the_collector() -> None:
+    """What is here after the start stays: the garbage collector need not go through all of it again and again.
+
+    Nor need it look after every 700 objects, as is Python's default; under a flood that took a fifth of the time.
+    """
+    gc.freeze()
+    gc.set_threshold(10_000, 10, 10)
 
 
 def _end(error: StellarError) -> None:

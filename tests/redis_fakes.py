@@ -131,12 +131,14 @@ Answering = Callable[[list[bytes]], Any]
 
 class ScriptedRedis:
     """The other end of one wire, in memory. `replies`: command name to reply, to a list of replies in turn, or to a
-    function of the arguments; SILENT gives none. What has no entry is answered with OK. `asked` holds every command.
+    function of the arguments; SILENT gives none. What has no entry is answered with OK. `asked` holds every command,
+    `writes` counts how they came.
     """
 
     def __init__(self, clock: Clock, on_message: OnMessage | None = None, **replies: Any) -> None:
         self.clock = clock
         self.asked: list[list[bytes]] = []
+        self.writes = 0
         self.replies: dict[str, Any] = replies
         self._gone = False
         self._transaction: list[Any] | None = None
@@ -151,6 +153,7 @@ class ScriptedRedis:
     def hear(self, heard: bytes) -> None:
         """What the wire writes is always whole commands."""
         position = 0
+        self.writes += 1
         while position < len(heard) and not self._gone:
             command, position = _command(heard, position)
             self.asked.append(command)

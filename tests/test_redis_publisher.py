@@ -352,17 +352,43 @@ class PublisherTests(SynchronousTestCase):
         given_up = Deferred.fromCoroutine(self._await(answer))
         given_up.addErrback(lambda _: None)
         given_up.cancel()
+        settle(self.clock)
+        self.assertEqual(self.redis.names.count("PUBLISH"), 2)
         self.redis.hang_up()
         self.failureResultOf(awaited, RedisUnavailable)
         self.failureResultOf(Deferred.fromCoroutine(self._await(answer)), RedisUnavailable)
         del unobserved
         self.assertEqual(self.flushLoggedErrors(), [])
 
+    def test_transient_together(self) -> None:
+        """Those of one turn go out in one write, in order, and each hears its own answer; a refusal is one's own."""
+        counts = iter([1, Exception("ERR no"), 3])
+        self.connect(PUBLISH=lambda command: next(counts))
+        before = self.redis.writes
+        answers = [self.publisher.publish(*one) for one in (("a", b"1"), ("b", b"2"), ("a", b"3"))]
+        settle(self.clock)
+        self.assertEqual(self.redis.writes, before + 1)
+        self.assertEqual([command[1:] for command in self.redis.asked[-3:]], [[b"a", b"1"], [b"b", b"2"], [b"a", b"3"]])
+        heard = [Deferred.fromCoroutine(self._await(answer)) for answer in answers]
+        self.assertEqual((self.successResultOf(heard[0]), self.successResultOf(heard[2])), (1, 3))
+        self.failureResultOf(heard[1], ReplyError)
+
+    def test_transient_before_the_end(self) -> None:
+        """What was gathered when the connection broke fails; the next connection does not get it."""
+        self.connect()
+        answer = self.publisher.publish("c", b"x")
+        self.redis.hang_up()
+        settle(self.clock)
+        self.failureResultOf(Deferred.fromCoroutine(self._await(answer)), RedisUnavailable)
+        self.connect()
+        self.assertNotIn("PUBLISH", self.redis.names)
+
     def test_transient_bounds(self) -> None:
         """No more than so many, and so many bytes, are under way at once."""
         self.connect(PUBLISH=SILENT)
         taken = [self.publisher.publish("c", b"x") is not None for _ in range(publishers.MOST_IN_FLIGHT + 2)]
         self.assertEqual(taken, [True] * publishers.MOST_IN_FLIGHT + [False, False])
+        settle(self.clock)
         for _ in range(publishers.MOST_IN_FLIGHT):
             self.redis.say(0)
         self.assertIsNone(self.publisher.publish("c", bytes(publishers.MOST_BYTES_IN_FLIGHT + 1)))

@@ -12,10 +12,11 @@ from twisted.python.failure import Failure
 class Answer:
     """How many received a transient event, once Redis has said so. May be awaited by several, also cancelled."""
 
-    def __init__(self, answered: Deferred[int]) -> None:
+    __slots__ = ("_result", "_waiting")
+
+    def __init__(self) -> None:
         self._result: int | Failure | None = None
         self._waiting: list[Deferred[int]] = []
-        answered.addBoth(self._settle)
 
     def __await__(self) -> Generator[Deferred[int], Any, int]:
         waiting: Deferred[int] = Deferred(self._waiting_ends)
@@ -28,7 +29,8 @@ class Answer:
     def _waiting_ends(self, waiting: Deferred[int]) -> None:
         self._waiting.remove(waiting)
 
-    def _settle(self, result: int | Failure) -> None:
+    def settle(self, result: int | Failure) -> None:
+        """Redis has said so, or never will. Once."""
         self._result = result
         waiting, self._waiting = self._waiting, []
         for one in waiting:

@@ -12,9 +12,10 @@ from typing import Protocol
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from stellarstack.core.messages import OutboxRow
-from stellarstack.errors import RedisRefused, StoreFailed
+from stellarstack.errors import RedisRefused, RedisUnavailable, StoreFailed
 from stellarstack.interfaces import OutboxState
 from stellarstack.redis.answer import Answer
 from stellarstack.redis.connection import delay_before
@@ -86,6 +87,7 @@ class OutboxPublisher:
         self._limit = BATCH_ROWS
         self._transactions = True
         self._in_flight = self._bytes_in_flight = 0
+        self._gathered: list[tuple[str, bytes, Answer]] = []
 
     # -------------------------------------------------------------- as the bus sees it
 
@@ -108,14 +110,24 @@ class OutboxPublisher:
             return None
         self._in_flight += 1
         self._bytes_in_flight += len(body)
-        answered = wire.batch([("PUBLISH", channel, body)])
+        if not self._gathered:
+            self._clock.callLater(0, self._send_gathered, wire)
+        answer = Answer()
+        self._gathered.append((channel, body, answer))
+        return answer
 
-        def landed(result: Reply) -> Reply:
+    def _send_gathered(self, wire: Wire) -> None:
+        """All transient events of one turn of the reactor in one write: a flooded console tells many lines at once."""
+        gathered, self._gathered = self._gathered, []
+        answered = wire.batch([("PUBLISH", channel, body) for channel, body, _ in gathered])
+        answered.addBoth(self._landed, gathered)
+
+    def _landed(self, replies: list[Reply] | Failure, gathered: Sequence[tuple[str, bytes, Answer]]) -> None:
+        for number, (_, body, answer) in enumerate(gathered):
             self._in_flight -= 1
             self._bytes_in_flight -= len(body)
-            return result
-
-        return Answer(answered.addBoth(landed).addCallback(lambda replies: checked(replies[0])))
+            reply = replies if isinstance(replies, Failure) else replies[number]
+            answer.settle(Failure(reply) if isinstance(reply, RedisUnavailable) else reply)
 
     async def drained(self, deadline: float) -> bool:
         """Waits until the outbox is empty, `deadline` seconds at most, not at all while Redis is away.
