@@ -32,7 +32,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.readers import JSON, Background, Line, docker_ws, drink, raw_attach
-from bench.stage import END, GAME, QUIET, BenchNode, container
+from bench.stage import END, GAME, PIECE, QUIET, BenchNode, container
 
 MB, CAP = 1_000_000, 4 * 2**20  # CAP: [console] viewer_buffer
 PAUSE = 0.005  # seconds between two keys
@@ -93,7 +93,8 @@ class Way:
         time.sleep(0.3)
         before = self.node.cpu() if self.node else 0.0
         begun = time.perf_counter()
-        lines[0].type(b"flood %d\r" % size)
+        size -= size % PIECE
+        lines[0].type(b"flood %d\r" % (size // PIECE))
         taken = drink(lines, END, begun)
         seconds = max(one.ended for one in taken) - begun
         self.rates.append(sum(one.size for one in taken) / seconds / MB)
@@ -267,7 +268,7 @@ def main() -> None:
     parser.add_argument("--megabytes", type=float, default=64, help="of a flood for one viewer; fewer for more of them")
     parser.add_argument("--keys", type=int, default=200, help="a round")
     parser.add_argument(
-        "--rate", type=float, default=30, help="MB/s of the flood beside the echo, if nothing slowed it"
+        "--rate", type=float, default=80, help="MB/s of the flood beside the echo, if nothing slowed it"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="the rows as JSON, too")
     options = parser.parse_args()

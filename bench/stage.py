@@ -33,11 +33,13 @@ from tests.integration.node_process import NodeProcess
 
 LINE = "the quick brown fox jumps over the lazy dog 0123456789"
 END = b"THE END"
-PIECE = 500_000  # bytes that a paced flood writes at once
+PIECE = 500_000  # bytes that a flood writes at once
 
-# `flood BYTES` once each time it is asked; keys are echoed by the terminal.
-GAME = f"""echo Done; while read -r word size; do
-  if [ "$word" = flood ]; then yes '{LINE}' | head -c $size; echo; echo 'THE'' END'; fi; done"""
+# `flood PIECES` once each time it is asked, out of a file: what makes the bytes should not be what is measured. Keys
+# are echoed by the terminal.
+GAME = f"""yes '{LINE}' | head -c {PIECE} >/tmp/piece; echo Done; while read -r word count; do
+  if [ "$word" = flood ]; then
+    while [ "$count" -gt 0 ]; do cat /tmp/piece; count=$((count-1)); done; echo; echo 'THE'' END'; fi; done"""
 # `go` floods at about PACE to its end.
 TORRENT = f"""echo Done; read -r word
 yes '{LINE}' | head -c {PIECE} >/tmp/piece

@@ -90,7 +90,11 @@ class SocketSession:
         self._wake_later()
 
     def message(self, frame: str | bytes) -> None:
-        self._do(self._rules.received(frame, self._door.clock.seconds(), self._door.now()))
+        match self._rules.received(frame, self._door.clock.seconds(), self._door.now()):
+            case [Keys() as keys] if self._close is None:
+                self._type(keys)  # the most frequent by far; it changes no deadline
+            case effects:
+                self._do(effects)
 
     def heard(self) -> None:
         self._pulse.heard(self._door.clock.seconds())
@@ -230,7 +234,8 @@ class SocketSession:
             self._error(error.code, str(error))
         else:
             door.seats.typed(self)
-            self._do(self._rules.typed(keys.lines, door.clock.seconds()))
+            if keys.lines:
+                self._do(self._rules.typed(keys.lines, door.clock.seconds()))
 
     def _order(self, action: str) -> None:
         claims = self.claims

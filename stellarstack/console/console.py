@@ -175,16 +175,16 @@ class Console:
         self._endings.settle()
 
     def _output(self, data: bytes) -> None:
+        self._fanout.output(data)  # first: an echo should be on its way before anything else is done
         self._scrollback.append(data)
-        self._fanout.output(data)
         self._flood.feed(len(data))
         self._readers.feed(data)
 
     def type(self, data: bytes) -> None:
         if self._attachment is None:
             raise InvalidState("the server does not run: nobody reads what is typed")
-        self._typed.feed(data)
         self._attachment.write(data)
+        self._typed.feed(data)
 
     def enter(self, line: str) -> None:
         self.type(self._typed.keys(line))

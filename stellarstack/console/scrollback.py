@@ -16,7 +16,7 @@ from stellarstack.core.streams import orphans
 from stellarstack.tasks import Tasks, sleep
 
 RECENT = 256 * 1024  # bytes always in memory
-_BATCH = 256 * 1024  # unsaved bytes that are written at once
+_BATCH = 1024 * 1024  # unsaved bytes that are written at once
 _BATCH_AFTER = 0.05  # seconds that others wait
 _BACKLOG, _BACKLOG_FAILING = 8 << 20, 1 << 20  # unsaved bytes at most; above, the oldest are given up
 GIVEN_OUT = _BACKLOG + RECENT  # viewers may have seen so many bytes more than a daemon that died had on disk

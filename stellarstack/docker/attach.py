@@ -2,7 +2,7 @@
 
 Reading is paced (DESIGN, fact 20): after a piece of 2 KB or more the transport rests for a millisecond, so that a
 flood comes in few large pieces instead of many small ones; while a flood goes on and its pieces are still small the
-rests grow, to 6 ms at most. A key's echo is small and is never delayed.
+rests grow, to 8 ms at most. A key's echo is small and is never delayed.
 """
 
 # mypy: allow-untyped-calls
@@ -20,15 +20,15 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
 from twisted.internet.error import ConnectError
-from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime, IWriteDescriptor
+from twisted.internet.interfaces import IDelayedCall, IReactorTime, IReadDescriptor
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from stellarstack.docker.client import DockerClient, Request, unreachable
 from stellarstack.docker.containers import Containers, path_to
 from stellarstack.docker.fields import flag
+from stellarstack.docker.keys import Keys
 from stellarstack.docker.lines import Frames
 from stellarstack.docker.upgrade import UpgradeAnswer
 from stellarstack.errors import DockerUnavailable
@@ -37,9 +37,8 @@ from stellarstack.tasks import within
 
 READ_MAX = 256 << 10
 PACED_FROM = 2048
-PACE, PACE_MOST = 0.001, 0.006
-FEW, MANY = 64 << 10, 128 << 10  # bytes a piece between which a flood's rests stay as they are
-UNWRITTEN_MAX = 1 << 20
+PACE, PACE_MOST = 0.001, 0.008
+FEW, MANY = 96 << 10, 160 << 10  # bytes a piece between which a flood's rests stay as they are
 CLOSE_GRACE = 1.0
 
 _PARAMS: Mapping[str, str | bytes] = {"stream": "1", "stdin": "1", "stdout": "1", "stderr": "1"}
@@ -137,6 +136,7 @@ class AttachProtocol(Protocol):
         self._pipe = self.transport
         self._pipe.bufferSize = READ_MAX
         self._keys = Keys(self._pipe)
+        self._reads_now = IReadDescriptor.providedBy(self._pipe)
         self._pipe.write(self._joined.request)
 
     def dataReceived(self, data: bytes) -> None:
@@ -200,59 +200,15 @@ class AttachProtocol(Protocol):
     def _read_on(self) -> None:
         self._resting = None
         self._rested_at = self._clock.seconds()
-        self._pipe.resumeProducing()
+        if self._reads_now:
+            self._pipe.doRead()  # a flood has its next piece there: no turn of the reactor to find that out
+            if self._resting is not None:
+                return
+        self._pipe.resumeProducing()  # an end that was read is found by the reactor, too
 
     def _abort(self) -> None:
         if self.transport is not None:
             self._pipe.abortConnection()
-
-
-@implementer(IPushProducer)
-class Keys:
-    """What is typed, for a PTY that may not read: the transport's own buffer first, then at most 1 MiB here."""
-
-    def __init__(self, pipe: Any) -> None:
-        self._pipe = pipe
-        self._waiting: list[bytes] = []
-        self._size = 0
-        self._full = False
-        self._dropped = False
-        self._at_once = IWriteDescriptor.providedBy(pipe)
-
-    def begin(self) -> None:
-        self._pipe.registerProducer(self, True)
-
-    def finish(self) -> None:
-        """Nothing more comes; what waits here goes out as far as the PTY takes it."""
-        self.resumeProducing()
-        self._pipe.unregisterProducer()
-
-    def write(self, data: bytes) -> bool:
-        """Answers whether this is the first write of this attach that had to be dropped."""
-        if not self._full:
-            self._pipe.write(data)
-            if self._at_once and not self._full:
-                self._pipe.doWrite()  # not a turn of the reactor later; an error is found by the reactor, too
-            return False
-        if self._size + len(data) > UNWRITTEN_MAX:
-            first, self._dropped = not self._dropped, True
-            return first
-        self._waiting.append(data)
-        self._size += len(data)
-        return False
-
-    def pauseProducing(self) -> None:
-        self._full = True
-
-    def resumeProducing(self) -> None:
-        self._full = False
-        waiting, self._waiting, self._size = b"".join(self._waiting), [], 0
-        if waiting:
-            self._pipe.write(waiting)
-
-    def stopProducing(self) -> None:
-        self._full = True
-        self._waiting, self._size = [], UNWRITTEN_MAX
 
 
 def _request(path: str) -> bytes:

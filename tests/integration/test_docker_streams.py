@@ -14,8 +14,9 @@ from twisted.trial.unittest import TestCase
 from stellarstack.config import DockerConfig
 from stellarstack.core.messages import Json
 from stellarstack.core.records import PtySize
-from stellarstack.docker.attach import READ_MAX, UNWRITTEN_MAX
+from stellarstack.docker.attach import READ_MAX
 from stellarstack.docker.engine import DockerEngine
+from stellarstack.docker.keys import UNWRITTEN_MAX
 from stellarstack.errors import StellarError
 from tests.engine_ears import DEAF, TALK, Recorder, deferred
 from tests.images import ensure_busybox_image
