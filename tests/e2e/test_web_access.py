@@ -89,11 +89,11 @@ class PhoneTests(BrowserCase):
         page = self.open("srv_phone", size=PHONE, has_touch=True, is_mobile=True)
         expect(page.locator("#terminal .xterm-rows > div", has_text="Done").first).to_be_visible()
         self.assertLessEqual(page.evaluate("document.documentElement.scrollWidth"), PHONE["width"])
-        for wanted in ("#open-search", "#open-settings", "#line-text", "#line-send"):
+        for wanted in ("#open-search", "#open-download", "#open-settings", "#line-text", "#line-send"):
             box = page.locator(wanted).bounding_box()
             assert box is not None
             self.assertLessEqual(box["x"] + box["width"], PHONE["width"])
-            self.assertGreaterEqual(box["height"], 32, wanted)
+            self.assertGreaterEqual(min(box["height"], box["width"]), 44, wanted)
         page.tap("#line-text")
         page.fill("#line-text", "hello")
         page.tap("#line-send")

@@ -89,9 +89,20 @@ class WebCore(SynchronousTestCase):
         """Bytes are counted over gaps, so that the next session resumes at the very next byte."""
         found = self.run_js("frames", """const p = new m.Position(); const said = [];
             said.push(p.end, p.begin(100), p.took(10), p.end, p.gap(110, 150), p.took(5), p.gap(155, null),
-              p.end, p.begin(160));
+              p.end, p.begin(160), p.end);
             return said;""")  # fmt: skip
-        self.assertEqual(found, [None, 0, 100, 110, 40, 150, None, 155, 5])
+        self.assertEqual(found, [None, None, 100, 110, 40, 150, None, 155, None, 160])
+
+    def test_backlog(self) -> None:
+        """What the terminal cannot keep up with is counted, and its newest end comes as soon as it can."""
+        found = self.run_js("backlog", """const b = new m.Backlog({most: 100, tail: 30}); const said = [];
+            for (let n = 0; n < 12; n += 1) { const bytes = new Uint8Array(20); bytes[0] = n;
+              const now = b.admits(bytes, n * 20); if (now) b.given(20); said.push(now); }
+            said.push(b.drew(40), b.drew(40));
+            const {kept, passed} = b.drew(20);
+            said.push(passed, kept.map(k => [k.offset, k.bytes[0]]), b.admits(new Uint8Array(1), 240), b.drew(20));
+            return said;""")  # fmt: skip
+        self.assertEqual(found, [True] * 6 + [False] * 6 + [None, None, 80, [[200, 10], [220, 11]], True, None])
 
     def test_long_texts(self) -> None:
         """A long paste goes out in pieces that are the text; line ends become Enter."""

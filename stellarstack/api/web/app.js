@@ -102,8 +102,7 @@ class Page {
       if (this.wasLost) tell("Connected again.", { seconds: 4 });
       this.wasOpen = true;
       this.wasLost = false;
-    }
-    else {
+    } else {
       this.figures.breakOff(seconds());
       this.power.lost();
     }
@@ -111,6 +110,7 @@ class Page {
   }
 
   ready(message) {
+    document.body.dataset.opened = "";
     this.live.replay(message.runs ?? [], message.from, message.end);
     this.canWrite = message.canWrite === true;
     this.permit(message.permissions ? new Set(message.permissions) : this.claims.permissions);
@@ -138,9 +138,14 @@ class Page {
 
   /** The output is another one: another server's, or that of one made afresh. */
   afresh() {
+    byId("confirm").close("no"); // a question about the other one
     this.live.clear();
     this.past.forget();
     this.search.forget();
+    this.figures.forget();
+    this.startedAt = null;
+    this.status = undefined;
+    this.tick();
   }
 
   message(message) {
@@ -192,6 +197,7 @@ class Page {
     if (status === "stopped" || status === "crashed") {
       this.startedAt = null;
       this.figures.breakOff(seconds());
+      this.figures.empty();
     }
     this.tick();
   }
@@ -218,7 +224,7 @@ class Page {
   liveTold() {
     return {
       resize: (cols, rows) => this.tellSize(cols, rows),
-      key: (text) => this.mode === "raw" && this.canWrite && this.connection.type(text),
+      key: (text) => this.typeRaw(text),
       wantsOlder: () => this.showOlder(),
       scrolled: (atTop, atEnd) => {
         byId("older").hidden = !(atTop && !atEnd && this.hasOlder());
@@ -228,6 +234,11 @@ class Page {
         if (on && this.mode === "line" && this.canWrite) tell("A full-screen program runs. Raw mode sends it every key.", { seconds: 12 });
       },
     };
+  }
+
+  typeRaw(text) {
+    if (this.mode !== "raw" || !this.canWrite || this.connection.type(text)) return;
+    tell(this.connection.isOpen ? "Not sent: that is too much at once." : "Not sent: there is no connection just now.", { kind: "warn" });
   }
 
   tellSize(cols, rows) {
@@ -306,13 +317,18 @@ class Page {
   /** False: xterm.js does not get the key. */
   terminalKey(event) {
     if (event.type !== "keydown") return true;
-    if (this.mode === "raw" && this.keys.isLeaving(event)) {
+    if (this.mode !== "raw" || !this.canWrite) return this.readingKey(event);
+    if (this.keys.isLeaving(event)) {
       event.preventDefault();
       this.keys.leave();
       return false;
     }
-    if (this.mode === "raw") return !(event.ctrlKey && event.shiftKey && "cCvV".includes(event.key));
-    return this.readingKey(event);
+    if (this.keys.isCopying(event, this.live.terminal)) {
+      event.preventDefault();
+      this.download.copy().then(() => this.live.terminal.clearSelection());
+      return false;
+    }
+    return !(event.ctrlKey && event.shiftKey && "cCvV".includes(event.key));
   }
 
   /** In line mode the terminal is only read: keys scroll it, and letters go to the line. */

@@ -4,7 +4,7 @@
 export function meaningOf(code, reason = "") {
   switch (code) {
     case 4410:
-      return { then: "token", text: "Your access has run out. Tokens live for five minutes; open a fresh link to go on." };
+      return { then: "token", text: "Your access has run out. Links are good for five minutes: open or paste a fresh one, and the output goes on where you left it." };
     case 4401:
       return { then: "token", text: "The node did not accept this link. It may be damaged, already used, or made for another node." };
     case 4403:

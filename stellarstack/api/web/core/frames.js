@@ -47,11 +47,9 @@ export class Position {
     this.end = null;
   }
 
-  /** The session begins at byte `from`; answers how many bytes lie between it and where we were (0: none). */
+  /** The session begins at byte `from`. Where that is not where we were, a gap is told next, or other bytes stand there. */
   begin(from) {
-    const missing = this.end === null ? 0 : Math.max(0, from - this.end);
     this.end = from;
-    return missing;
   }
 
   /** Output came; answers the offset of its first byte. */

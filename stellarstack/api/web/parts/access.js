@@ -79,6 +79,7 @@ export class Access {
     byId("token-why").textContent = why;
     byId("token-use").textContent = "Open";
     byId("token-panel").hidden = false;
+    if (window.parent === window && document.activeElement === document.body) byId("token-field").focus();
   }
 
   hide() {

@@ -10,6 +10,7 @@ const PING_EVERY = 20000; // ms
 const PONG_WITHIN = 10000;
 const HISTORY_WITHIN = 20000;
 const KEYS_PAUSE = 150; // ms between frames of a long paste: the daemon takes 64 KiB a second
+const MOST_TYPED = 1024 * 1024; // bytes that wait for their turn
 
 /**
  * `listener` is told: state(name, detail), ready(message), output(bytes, offset), gap(count or null),
@@ -23,6 +24,7 @@ export class Connection {
     this.token = null;
     this.position = new Position();
     this.socket = null;
+    this.gone = false; // the server was deleted: one of its name is another
     this.attempt = 0;
     this.timers = { again: 0, ping: 0, pong: 0, keys: 0, history: 0 };
     this.asked = []; // history pages wanted; the first is under way
@@ -35,6 +37,8 @@ export class Connection {
   open(token, { afresh = false } = {}) {
     this.token = token;
     if (afresh) this.position = new Position();
+    if (this.gone) this.listener.afresh();
+    this.gone = false;
     this.attempt = 0;
     this.drop();
     this.connect();
@@ -56,10 +60,13 @@ export class Connection {
     return this.isOpen;
   }
 
-  /** Keys to the PTY; a long text goes out in pieces, as fast as the daemon takes them. */
+  /** Keys to the PTY; a long text goes out in pieces, as fast as the daemon takes them. False: it is not sent. */
   type(text) {
-    if (!this.isOpen) return false;
-    this.typed.push(...keysOf(text));
+    if (!this.isOpen || text.length > MOST_TYPED) return false;
+    const pieces = keysOf(text);
+    const size = (all) => all.reduce((sum, piece) => sum + piece.length, 0);
+    if (size(this.typed) + size(pieces) > MOST_TYPED) return false;
+    this.typed.push(...pieces);
     if (!this.timers.keys) this.typeNext();
     return true;
   }
@@ -138,6 +145,10 @@ export class Connection {
   closed(code, reason) {
     const meaning = meaningOf(code, reason);
     this.drop();
+    if (code === 4404) {
+      this.position = new Position();
+      this.gone = true;
+    }
     if (meaning.then === "token") {
       this.listener.state("closed", meaning.text);
       return this.listener.refused(meaning.text, code);
@@ -193,11 +204,10 @@ export class Connection {
   begun(message) {
     this.ready = true;
     this.attempt = 0;
-    const missing = this.position.begin(message.from);
+    this.position.begin(message.from);
     this.timers.ping = setInterval(() => this.ping(), PING_EVERY);
     this.listener.state("open");
     this.listener.ready(message);
-    if (missing) this.listener.gap(missing, { from: message.from - missing, to: message.from });
   }
 
   faulted(message) {

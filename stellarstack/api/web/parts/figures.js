@@ -17,13 +17,17 @@ export class Figures {
   constructor(settings) {
     this.settings = settings;
     this.there = false;
-    this.series = {};
-    for (const name of Object.keys(KINDS)) this.series[name] = [new Series(), new Series()];
-    this.rates = { rx: new Rate(), tx: new Rate(), read: new Rate(), write: new Rate() };
-    this.said = 0;
+    this.begin();
     byId("toggle-figures").addEventListener("click", () => settings.set("figures", !settings.get("figures")));
     settings.onChange((name) => name === "figures" && this.show());
     this.allow(false);
+  }
+
+  begin() {
+    this.series = {};
+    for (const name of Object.keys(KINDS)) this.series[name] = [new Series(), new Series()];
+    this.rates = { rx: new Rate(), tx: new Rate(), read: new Rate(), write: new Rate() };
+    this.said = -SAY_EVERY;
   }
 
   /** Whether the token lets us see them (stats.read). */
@@ -43,6 +47,26 @@ export class Figures {
   breakOff(now) {
     Object.values(this.series).flat().forEach((series) => series.breakOff(now));
     Object.values(this.rates).forEach((rate) => (rate.before = null));
+  }
+
+  /** The server does not run: there is nothing to tell. */
+  empty() {
+    for (const name of Object.keys(KINDS)) {
+      const box = byId(`figure-${name}`);
+      box.querySelector(".value").textContent = "–";
+      box.querySelector(".detail").textContent = "";
+    }
+  }
+
+  /** The figures are another server's from now on. */
+  forget() {
+    this.begin();
+    this.empty();
+    for (const [name, { name: title }] of Object.entries(KINDS)) {
+      const drawing = byId(`figure-${name}`).querySelector("svg");
+      drawing.setAttribute("aria-label", `${title}: nothing measured yet`);
+      drawing.querySelectorAll("path").forEach((path) => path.removeAttribute("d"));
+    }
   }
 
   /** `now` in seconds; `metrics` as `stats` brings them. */

@@ -31,6 +31,11 @@ export class Keys {
     byId("keys").hidden = !(this.raw && this.wanted.matches);
   }
 
+  /** Ctrl-C where something is selected: it is copied, and the program is not interrupted. */
+  isCopying(event, terminal) {
+    return event.ctrlKey && !event.altKey && !event.metaKey && !event.shiftKey && event.key.toLowerCase() === "c" && terminal.hasSelection();
+  }
+
   /** Ctrl-] leaves the terminal, as it leaves stellarctl's: nobody is locked in by the keyboard. */
   isLeaving(event) {
     return event.ctrlKey && !event.altKey && !event.metaKey && (event.key === "]" || event.code === "BracketRight");

@@ -25,6 +25,7 @@ export class Line {
       this.suggest();
     });
     this.field.addEventListener("keydown", (event) => this.key(event));
+    this.field.addEventListener("drop", (event) => this.paste(event));
     this.field.addEventListener("paste", (event) => this.paste(event));
     this.field.addEventListener("scroll", () => (this.ghost.scrollLeft = this.field.scrollLeft));
     byId("forget-lines").addEventListener("click", () => this.forget());
@@ -35,7 +36,7 @@ export class Line {
   useServer(serverId) {
     this.store = `lines.${serverId}`;
     this.lines = new Lines(load(this.store, []));
-    this.suggest();
+    this.put("");
   }
 
   focus() {
@@ -102,15 +103,19 @@ export class Line {
     this.lines.at = walked;
   }
 
-  /** Several lines at once are asked about, then sent one after the other. */
+  /** Several lines at once, pasted or dropped, are asked about, then sent one after the other. */
   async paste(event) {
-    const text = event.clipboardData?.getData("text/plain") ?? "";
+    const text = (event.clipboardData ?? event.dataTransfer)?.getData("text/plain") ?? "";
     const lines = text.replace(/\r\n?/g, "\n").replace(/\n+$/, "").split("\n");
     if (lines.length < 2) return;
     event.preventDefault();
+    if (lines.some((line) => encoder.encode(line).length > LONGEST)) {
+      tell(`Not sent: a line holds at most ${LONGEST} bytes.`, { kind: "warn" });
+      return;
+    }
     const shown = lines.slice(0, 5).join("\n") + (lines.length > 5 ? "\n…" : "");
     const yes = await confirmed({ title: `Send ${lines.length} lines?`, text: shown.slice(0, 600), yes: "Send" });
-    if (yes && !this.send(asTyped(lines.join("\n")))) tell("Not sent: there is no connection.", { kind: "warn" });
+    if (yes && !this.send(asTyped(lines.join("\n")))) tell("Not sent: there is no connection, or it is too much at once.", { kind: "warn" });
     this.focus();
   }
 }

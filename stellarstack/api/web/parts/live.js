@@ -1,5 +1,6 @@
 // The live terminal: everything as it comes, its newest lines in memory, and which byte stands where.
 
+import { Backlog } from "../core/backlog.js";
 import { noteLine, runKey, runOf, runText, weave } from "../core/runs.js";
 import { bytes as sized } from "../core/series.js";
 import { answersOnlyWhen } from "./guard.js";
@@ -7,7 +8,6 @@ import { makeTerminal, scrollByTouch } from "./terminal.js";
 
 const SCROLLBACK = 20000; // lines
 const PIECE = 16384; // bytes written at once, and between two marks
-const MOST_WAITING = 4 * 2 ** 20; // bytes that xterm.js has not parsed yet; beyond, output is passed over
 const NEWLINE = 10;
 const RESIZE_AFTER = 150; // ms of quiet
 
@@ -21,8 +21,7 @@ export class Live {
     this.known = new Set(); // keys of those told
     this.fresh = true; // whether the last line written is ended
     this.marks = []; // {marker, offset}: where which byte stands
-    this.waiting = 0;
-    this.passedOver = 0;
+    this.backlog = new Backlog();
     this.replayEnd = 0;
     this.answers = false;
     this.resizing = 0;
@@ -64,16 +63,18 @@ export class Live {
 
   // ------------------------------------------------------------------ output
 
-  /** Output beginning at byte `offset`. Where xterm.js cannot keep up, some is passed over and told. */
+  /** Output beginning at byte `offset`. Where xterm.js cannot keep up, some is passed over and told; the newest is not. */
   write(bytes, offset) {
-    if (this.waiting > MOST_WAITING || (this.passedOver && this.waiting > MOST_WAITING / 4)) {
-      this.passedOver += bytes.length;
-      return;
-    }
-    if (this.passedOver) {
-      this.note(`${sized(this.passedOver)} passed by too fast to show; search or older output has them`);
-      this.passedOver = 0;
-    }
+    if (this.backlog.admits(bytes, offset)) this.put(bytes, offset);
+  }
+
+  /** It has kept up again: the end of what waited is shown. */
+  release({ kept, passed }) {
+    if (passed) this.note(`${sized(passed)} passed by too fast to show; search and older output have it`);
+    kept.forEach(({ bytes, offset }) => this.put(bytes, offset));
+  }
+
+  put(bytes, offset) {
     let place = offset;
     for (const part of weave(bytes, offset, this.untold(offset, offset + bytes.length))) {
       if (typeof part === "string") this.terminal.write(part);
@@ -86,19 +87,23 @@ export class Live {
   }
 
   writePiece(piece, offset) {
-    this.waiting += piece.length;
+    const { backlog } = this;
+    backlog.given(piece.length);
     this.mark(offset);
     this.terminal.write(piece, () => {
-      this.waiting -= piece.length;
+      if (backlog !== this.backlog) return; // of another output
       this.written = offset + piece.length;
       this.place.dataset.end = String(this.written);
+      const released = backlog.drew(piece.length);
+      if (released) this.release(released);
     });
   }
 
   /** Remembers, once all before it is written, that byte `offset` stands at the cursor. */
   mark(offset) {
+    const { backlog } = this;
     this.terminal.write("", () => {
-      if (this.terminal.buffer.active.type !== "normal") return;
+      if (backlog !== this.backlog || this.terminal.buffer.active.type !== "normal") return;
       const last = this.marks.at(-1);
       if (last && offset - last.offset < PIECE / 2 && last.marker.line > 0) return;
       const marker = this.terminal.registerMarker(0);
@@ -143,12 +148,15 @@ export class Live {
   }
 
   clear() {
+    this.backlog = new Backlog();
+    this.marks.forEach(({ marker }) => marker.dispose());
     this.marks = [];
     this.runs = [];
     this.known.clear();
     this.fresh = true;
     this.written = 0;
     this.terminal.reset();
+    this.terminal.write("", () => this.terminal.reset()); // after what still waits to be drawn
   }
 
   // ------------------------------------------------------------------ size and keys

@@ -202,7 +202,7 @@ export class Past {
     return { ...side, element };
   }
 
-  /** Page Up, Page Down, Home and End walk; Esc goes back to live. */
+  /** Page Up, Page Down, Home and End walk; Esc goes back to live. Other keys are the browser's: Tab leaves, Ctrl+C copies. */
   key(event) {
     if (event.type !== "keydown" || !this.front) return true;
     const { terminal } = this.front;
@@ -211,7 +211,7 @@ export class Past {
       ArrowUp: () => terminal.scrollLines(-1), ArrowDown: () => terminal.scrollLines(1),
       Home: () => this.goTo(this.first), End: () => this.close(), Escape: () => this.close(),
     }[event.key];
-    if (!walk || event.ctrlKey || event.altKey || event.metaKey) return true;
+    if (!walk || event.ctrlKey || event.altKey || event.metaKey) return false;
     event.preventDefault();
     walk();
     if (event.key.startsWith("Page") || event.key.startsWith("Arrow")) {

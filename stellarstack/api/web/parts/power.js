@@ -54,7 +54,7 @@ export class Power {
   async ask(action) {
     if (action === "kill") {
       const text = "It ends at once, without saving. What has not been written to disk is lost.";
-      if (!(await confirmed({ title: "Kill the server?", text, yes: "Kill", grave: true }))) return;
+      if (!(await confirmed({ title: `Kill ${byId("server-name").textContent}?`, text, yes: "Kill", grave: true }))) return;
     }
     if (!this.send({ type: "power", action })) {
       tell("Not sent: there is no connection just now.", { kind: "warn" });
