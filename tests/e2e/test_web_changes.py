@@ -152,6 +152,8 @@ class RunTests(WebConsoleCase):
         self.shown(page, "Done")
         self.say(page, "crash")
         self.shown(page, "── crashed, exit code 3, ")
+        expect(page.locator("#notice")).to_contain_text("has crashed")
+        expect(page.locator("#line-text")).to_have_attribute("placeholder", "The server is not running")
         page.click("#power-start")
         expect(page.locator("#server-status")).to_have_attribute("data-status", "running")
         self.until(page, lambda: len(self.runs(page)) == 3, "the second start")

@@ -215,14 +215,16 @@ class DaemonRestartTests(WebConsoleCase):
     def test_no_line_lost_or_repeated(self) -> None:
         """Killed and started again while a game prints: the page goes on by itself, each line there once."""
         self.node.create("srv_tick", COUNTING)
-        page = self.open("srv_tick")
+        page = self.open("srv_tick", token=self.node.token("srv_tick", ["console.read", "control.stop"]))
         self.shown(page, "tick 5")
         self.node.kill()
         expect(page.locator("#connection")).not_to_have_attribute("data-state", "open")
+        expect(page.locator("#power-stop")).to_be_disabled()
         self.keep(page, "daemon-away")
         page.wait_for_timeout(1500)
         self.node.start()
         expect(page.locator("#connection")).to_have_attribute("data-state", "open")
+        expect(page.locator("#power-stop")).to_be_enabled()
         newest = max(self.numbers(page))
         self.shown(page, f"tick {newest + 5}")
         numbers = self.numbers(page)

@@ -111,6 +111,7 @@ class Page {
 
   ready(message) {
     document.body.dataset.opened = "";
+    this.power.found();
     this.live.replay(message.runs ?? [], message.from, message.end);
     this.canWrite = message.canWrite === true;
     this.permit(message.permissions ? new Set(message.permissions) : this.claims.permissions);
@@ -151,6 +152,7 @@ class Page {
   message(message) {
     if (message.type === "status") {
       this.live.changed(message, this.status, this.connection.position.end);
+      if (message.status === "crashed" && this.status !== "crashed") tell("The server has crashed. Its last words stand in the output.", { kind: "bad", seconds: 20 });
       this.setStatus(message.status);
     }
     else if (message.type === "stats") this.takeStats(message.metrics);
@@ -194,6 +196,7 @@ class Page {
     pill.textContent = status;
     document.title = `${this.claims.serverId} · ${status}`;
     this.power.setStatus(status);
+    this.line.setRunning(!["stopped", "crashed"].includes(status));
     if (status === "stopped" || status === "crashed") {
       this.startedAt = null;
       this.figures.breakOff(seconds());
@@ -215,7 +218,7 @@ class Page {
     if (shown) up.textContent = `up ${duration(seconds() - this.startedAt)}`;
     if (this.waitingUntil) {
       const left = Math.max(1, Math.ceil((this.waitingUntil - performance.now()) / 1000));
-      byId("connection").textContent = `again in ${left} s`;
+      byId("connection").textContent = `reconnecting in ${left} s`;
     }
   }
 

@@ -39,6 +39,11 @@ export class Line {
     this.put("");
   }
 
+  /** What is typed reaches a program only while one runs. */
+  setRunning(running) {
+    this.field.placeholder = running ? "Type a command" : "The server is not running";
+  }
+
   focus() {
     this.field.focus();
   }

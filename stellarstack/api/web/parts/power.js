@@ -22,6 +22,7 @@ export class Power {
     this.allowed = new Set();
     this.status = "unknown";
     this.under = null; // the action under way
+    this.reached = false; // whether anybody would hear an order
     for (const action of ACTIONS) byId(`power-${action}`).addEventListener("click", () => this.ask(action));
   }
 
@@ -35,9 +36,16 @@ export class Power {
     this.show();
   }
 
+  /** There is a connection. */
+  found() {
+    this.reached = true;
+    this.show();
+  }
+
   /** The connection is gone: nobody will tell how it ended. */
   lost() {
     this.under = null;
+    this.reached = false;
     this.show();
   }
 
@@ -47,7 +55,7 @@ export class Power {
     for (const action of ACTIONS) {
       const button = byId(`power-${action}`);
       button.hidden = !this.allowed.has(action);
-      button.disabled = !sensible.includes(action) || (this.under !== null && action !== "kill");
+      button.disabled = !this.reached || !sensible.includes(action) || (this.under !== null && action !== "kill");
     }
   }
 
