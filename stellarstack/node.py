@@ -196,7 +196,7 @@ class Node:
     def _make_doors(self) -> None:
         probe = HostProbe(path=self._config.paths.state, reactor=self._reactor)  # its own interval, not the heartbeat's
         self._facts = NodeFacts(
-            node_id=self._config.node.id, started=self._now(), now=self._now,
+            node_id=self._config.node.id, started=self._now(), now=self._now, clock=self._reactor,
             sources=Sources(
                 state=lambda: self._lifecycle.state, figures=probe.figures, store=self._store,
                 engine=lambda: self._keeper.engine_version, servers=self._household, measured=self._sampler.latest,

@@ -74,6 +74,9 @@ class EmbeddedRedis:
         await self._tasks.cancel_all()
         if self._pid:
             await self._end(self._pid)
+        until = self._reactor.seconds() + STOP_TIMEOUT
+        while self._child is not None and not self._child.story and self._reactor.seconds() < until:
+            await sleep(self._reactor, POLL)  # it is gone; its last words are still read
 
     async def _run(self) -> None:
         failures = 0
