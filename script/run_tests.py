@@ -58,8 +58,9 @@ def counted(output: str, status: int) -> Count:
     return Count(passed, failed, numbers.get("skips", 0))
 
 
-def run_module(name: str, modules: Sequence[str], *, measured: bool) -> tuple[Count, str]:
-    """One trial process. Answers its count and what it printed."""
+def run_module(name: str, modules: Sequence[str], *, measured: bool) -> tuple[Count, str, float]:
+    """One trial process. Answers its count, what it printed, and its seconds."""
+    began = time.monotonic()
     times = EXAMPLES if name == PROPERTIES else 1
     work = WORK / name
     command = [sys.executable]
@@ -85,14 +86,14 @@ def run_module(name: str, modules: Sequence[str], *, measured: bool) -> tuple[Co
             log.write(f"\nended after {MODULE_DEADLINE:.0f} s\n".encode())
         log.seek(0)
         output = log.read().decode(errors="replace")
-    return counted(output, status), output
+    return counted(output, status), output, time.monotonic() - began
 
 
 def run_suite(pool: Executor, title: str, groups: dict[str, list[str]], *, measured: bool) -> Count:
     """Runs the groups side by side; prints a line for each and the whole output of those with a fault."""
     began = time.monotonic()
     total = Count()
-    for name, (count, output) in zip(
+    for name, (count, output, seconds) in zip(
         groups, pool.map(partial(run_module, measured=measured), groups, groups.values()), strict=True
     ):
         total += count
@@ -100,7 +101,7 @@ def run_suite(pool: Executor, title: str, groups: dict[str, list[str]], *, measu
             print(f"\n{output}")
         elif count.skipped:
             print("\n".join(re.findall(r"^\[SKIPPED\]\n.*", output, re.MULTILINE)))
-        print(f"{name}: {count}", flush=True)
+        print(f"{name}: {count} in {seconds:.0f} s", flush=True)
     print(f"{title}: {total} in {time.monotonic() - began:.1f} s", flush=True)
     return total
 
