@@ -38,6 +38,7 @@ class BrowserCase(SynchronousTestCase):
         self.browser = self._driver.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
         self.addCleanup(self.browser.close)
         self.complaints: list[str] = []
+        self._unbooted: list[Page] = []
 
     def prepare(self, node: NodeProcess) -> None:
         """What is to be done before the daemon starts, such as a word in its daemon.toml."""
@@ -48,6 +49,7 @@ class BrowserCase(SynchronousTestCase):
         context = self.browser.new_context(viewport=viewport, **more)
         context.set_default_timeout(PATIENCE)
         page = context.new_page()
+        page.on("requestfailed", lambda request: self._given_up(page, request.url))
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("console", lambda said: self._heard(said.text) if said.type == "error" else None)
         return page
@@ -60,8 +62,19 @@ class BrowserCase(SynchronousTestCase):
     def open(self, server_id: str, *, token: str = "", size: dict[str, int] | None = None, **more: Any) -> Page:
         """The console of a server, by a link as a panel would make it."""
         page = self.page(size=size, **more)
-        page.goto(f"http://127.0.0.1:{self.node.port}/#token={token or self.node.token(server_id)}")
+        self.visit(page, f"http://127.0.0.1:{self.node.port}/#token={token or self.node.token(server_id)}")
         return page
+
+    def visit(self, page: Page, address: str) -> None:
+        """Loads the page, again where its first script did not arrive: it has nothing yet that would do so."""
+        page.goto(address)
+        while page in self._unbooted:
+            self._unbooted.remove(page)
+            page.reload()
+
+    def _given_up(self, page: Page, address: str) -> None:
+        if address.endswith("/boot.js"):
+            self._unbooted.append(page)
 
     def keep(self, page: Page, name: str) -> None:
         """A screenshot for people."""

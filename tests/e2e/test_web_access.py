@@ -58,7 +58,7 @@ class AccessibilityTests(BrowserCase):
     def test_axe_without_a_token(self) -> None:
         """The page that asks for a token is as good."""
         page = self.page()
-        page.goto(f"http://127.0.0.1:{self.node.port}/")
+        self.visit(page, f"http://127.0.0.1:{self.node.port}/")
         expect(page.locator("#token-panel")).to_be_visible()
         self.judged(page, "axe-no-token")
 
@@ -158,7 +158,7 @@ class FrameTests(BrowserCase):
         token = self.node.token("srv_frame", lifetime=lifetime)
         self.panel.page = PANEL_PAGE.format(node=f"http://127.0.0.1:{self.node.port}", token=token)
         page = self.page()
-        page.goto(self.address)
+        self.visit(page, self.address)
         return page, page.frame_locator("#console")
 
     def test_renewed(self) -> None:
@@ -183,7 +183,7 @@ class FrameTests(BrowserCase):
             node=f"http://127.0.0.1:{self.node.port}", token=self.node.token("srv_frame")
         )
         page = self.page()
-        page.goto(self.address.replace("127.0.0.1", "localhost"))
+        self.visit(page, self.address.replace("127.0.0.1", "localhost"))
         page.wait_for_timeout(1000)
         self.assertEqual(page.frame_locator("#console").locator("#terminal").count(), 0)
         self.assertTrue(any("frame-ancestors" in said for said in self.complaints), self.complaints)

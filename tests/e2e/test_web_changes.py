@@ -51,7 +51,7 @@ class PowerTests(WebConsoleCase):
         self.node.create("srv_power", TALKATIVE)
         page = self.page()
         between = Between(page)
-        page.goto(f"http://127.0.0.1:{self.node.port}/#token={self.node.token('srv_power', EVERYTHING)}")
+        self.visit(page, f"http://127.0.0.1:{self.node.port}/#token={self.node.token('srv_power', EVERYTHING)}")
         self.shown(page, "Done")
         return page, between
 

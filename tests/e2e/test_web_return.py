@@ -52,7 +52,7 @@ class AbsenceTests(WebConsoleCase):
             lambda socket: socket.close(code=4410, reason="token_expired"),
             lambda socket: ready(socket, 5000, "after\r\n", gap=(8, 5000)),
         )
-        page.goto(f"http://127.0.0.1:{self.node.port}/#token={self.token()}")
+        self.visit(page, f"http://127.0.0.1:{self.node.port}/#token={self.token()}")
         self.shown(page, "before")
         daemon.sockets[0].close(code=1001)
         expect(page.locator("#token-why")).to_contain_text("run out")
@@ -73,7 +73,7 @@ class AbsenceTests(WebConsoleCase):
             lambda socket: ready(socket, 0, "the old one\r\n"),
             lambda socket: ready(socket, 40, "the new one\r\n"),
         )
-        page.goto(f"http://127.0.0.1:{self.node.port}/#token={self.token()}")
+        self.visit(page, f"http://127.0.0.1:{self.node.port}/#token={self.token()}")
         self.shown(page, "the old one")
         daemon.sockets[0].close(code=4404)
         expect(page.locator("#token-panel")).to_be_visible()

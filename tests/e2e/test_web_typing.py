@@ -17,7 +17,7 @@ class TypingTests(WebConsoleCase):
     def opened(self) -> Page:
         self.node.create("srv_hand", TALKATIVE)
         page = self.page(permissions=["clipboard-read", "clipboard-write"])
-        page.goto(f"http://127.0.0.1:{self.node.port}/#token={self.node.token('srv_hand')}")
+        self.visit(page, f"http://127.0.0.1:{self.node.port}/#token={self.node.token('srv_hand')}")
         self.shown(page, "Done")
         return page
 

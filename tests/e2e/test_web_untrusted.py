@@ -80,7 +80,7 @@ class UntrustedOutputTests(WebConsoleCase):
         self.shown(page, "you said first")
         later = page.context.new_page()
         page.close()
-        later.goto(f"http://127.0.0.1:{self.node.port}/#token={self.node.token('srv_asks')}")
+        self.visit(later, f"http://127.0.0.1:{self.node.port}/#token={self.node.token('srv_asks')}")
         self.shown(later, "you said first")
         later.check("#mode-raw", force=True)
         later.click("#terminal")
