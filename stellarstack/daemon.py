@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import IService
 from twisted.logger import ILogObserver, Logger
@@ -17,9 +17,12 @@ from twisted.python.components import Componentized
 from stellarstack.config_loader import load_config
 from stellarstack.errors import ConfigError, StellarError
 from stellarstack.logs import log_observer
-from stellarstack.node import Node
+from stellarstack.reactor import install
 from stellarstack.stages import StagedService
 from stellarstack.statefolder import StateFolder, StateFolderTaken
+
+if TYPE_CHECKING:
+    from stellarstack.node import Node
 
 EXIT_BUG, EXIT_TAKEN, EXIT_CONFIG = 1, 75, 78
 
@@ -37,7 +40,10 @@ def makeService(options: usage.Options) -> IService:
     Ends the process with one line on standard error: status 78 where the configuration is at fault, 75 where another
     daemon holds the state folder.
     """
+    install()
     from twisted.internet import reactor  # enters the daemon here, and only here
+
+    from stellarstack.node import Node  # brings libraries that import the reactor
 
     try:
         config = load_config(Path(options["config"]), os.environ)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple, Protocol
+from socket import socket
+from typing import NamedTuple, Protocol, TypeAlias
 
 from stellarstack.core.claims import Claims
 from stellarstack.core.frames import Encoding
@@ -53,13 +54,27 @@ class HistoryPage:
     first: int
 
 
+class OutputFrame(Protocol):
+    """A large frame, the same object for every viewer of its encoding; `bytes()` of it is the frame, made once."""
+
+    def __len__(self) -> int: ...
+
+    def __bytes__(self) -> bytes: ...
+
+    def send(self, to: socket) -> int:
+        """Sends its beginning, as much as a stream socket takes now; answers how much. OSError: nothing."""
+
+
+Frame: TypeAlias = bytes | OutputFrame
+
+
 class ViewerWire(Protocol):
     """One viewer's way out: a WebSocket, say. Its viewer is told by `Viewer.full` and `free` what it can take."""
 
     def ready(self, start: int, end: int, status: ServerStatus) -> None:
         """Called first, once: output begins at byte `start`; `end` is the newest byte now."""
 
-    def write(self, frame: bytes) -> None:
+    def write(self, frame: Frame) -> None:
         """A whole frame in the viewer's encoding. The same object goes to every viewer."""
 
     def close(self, code: int, reason: str) -> None:

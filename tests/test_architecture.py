@@ -31,6 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "interfaces": GROUND,
     "viewing": GROUND,
     "tasks": {"errors"},
+    "reactor": set(),
     "sockets": set(),
     "ctl": GROUND | {"atomic", "config", "config_loader", "redis"},
 }

@@ -15,12 +15,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from stellarstack.config import ConsoleConfig
 from stellarstack.console.fanout import FanOut
+from stellarstack.console.large_frames import FramePages
 from stellarstack.console.segments import Segments
 from stellarstack.core.frames import Encoding, gap_frame, stats_frame
 from stellarstack.core.messages import Json
 from stellarstack.core.records import PtySize, ServerStatus, StatusReason
 from stellarstack.errors import DockerUnavailable, InvalidPayload, InvalidState
-from stellarstack.viewing import ViewRequest
+from stellarstack.viewing import Frame, ViewRequest
 from tests.console_rooms import Rooms, inline
 from tests.examples import examples
 from tests.fake_container import Program
@@ -44,7 +45,8 @@ class Wire:
     def ready(self, start: int, end: int, status: ServerStatus) -> None:
         self.start, self.end = start, end
 
-    def write(self, frame: bytes) -> None:
+    def write(self, frame: Frame) -> None:
+        frame = bytes(frame)
         head = 2 if frame[1] < 126 else 4 if frame[1] == 126 else 10
         self.frames.append(json.loads(frame[head:]) if frame[0] == 0x81 else frame[head:])
         self.room -= 1
@@ -402,7 +404,7 @@ class SegmentTests(SynchronousTestCase):
         segments.load(0)
         whole = b""
         for piece in pieces:
-            segments.write(len(whole), piece)
+            segments.write(len(whole), [piece])
             whole += piece
         for one in (segments, Segments(segments._directory, limit)):
             if one is not segments:
@@ -418,15 +420,15 @@ class SegmentTests(SynchronousTestCase):
         segments = Segments(Path(self.mktemp()), 8000)
         segments.load(0)
         whole = b"".join(b"line %d\n" % number for number in range(3000))
-        segments.write(0, whole)
+        segments.write(0, [whole])
         self.assertEqual(whole[segments.first - 1 : segments.first], b"\n")
 
     def test_a_hole_gives_up_the_past(self) -> None:
         """Bytes that were never written are not made up."""
         segments = Segments(Path(self.mktemp()), 8000)
         segments.load(0)
-        segments.write(0, b"old")
-        segments.write(100, b"new")
+        segments.write(0, [b"old"])
+        segments.write(100, [b"new"])
         self.assertEqual(segments.read(0, 100), (100, b"new"))
 
 
@@ -708,7 +710,7 @@ class FanOutTests(ConsoleCase):
         self.run_game()
         shown: list[bytes] = []
         past: Any = _GappyPast()
-        fanout = FanOut(past=past, cap=65536, clock=self.clock, now=self.clock.seconds, end=20)
+        fanout = FanOut(past=past, cap=65536, clock=self.clock, now=self.clock.seconds, end=20, pages=FramePages())
         wire = Wire()
         wire.write = shown.append  # type: ignore[method-assign, assignment]
         ensureDeferred(fanout.join(wire, Encoding.PLAIN, False, 0).replay())
@@ -717,7 +719,7 @@ class FanOutTests(ConsoleCase):
     def test_figures_for_a_full_wire(self) -> None:
         """One whose scrollback is still on its way, and that takes nothing, is sent no figures: they come again."""
         past: Any = _SlowPast()
-        fanout = FanOut(past=past, cap=65536, clock=self.clock, now=self.clock.seconds, end=100)
+        fanout = FanOut(past=past, cap=65536, clock=self.clock, now=self.clock.seconds, end=100, pages=FramePages())
         wire = Wire()
         viewer = fanout.join(wire, Encoding.RAW, True, 0)
         ensureDeferred(viewer.replay())

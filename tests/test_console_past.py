@@ -393,7 +393,7 @@ class TimeTests(PastCase):
         segments = self.console._segments
         for start in range(0, 3 * MARKS_MOST, MARKS_MOST):
             marks = [(n, EPOCH + n) for n in range(start, start + MARKS_MOST)]
-            segments.write(start, b"x" * MARKS_MOST, marks)
+            segments.write(start, [b"x" * MARKS_MOST], marks)
         found = segments.times(0, 3 * MARKS_MOST)
         self.assertTrue(MARKS_MOST / 2 <= len(found) <= MARKS_MOST, len(found))
         self.assertEqual(found[0], (0, EPOCH))

@@ -22,6 +22,7 @@ from stellarstack.docker.attach import (
     PACE_MOST,
     PACED_FROM,
     READ_MAX,
+    READ_USUAL,
     AttachProtocol,
     Joined,
     detach_keys,
@@ -103,8 +104,8 @@ class HeadTests(AttachCase):
     """What comes before the terminal."""
 
     def test_request_first(self) -> None:
-        """The request goes out at once, and large pieces are read from now on."""
-        self.assertEqual((self.pipe.value(), self.pipe.bufferSize), (b"POST\r\n\r\n", READ_MAX))
+        """The request goes out at once, and nothing before it."""
+        self.assertEqual(self.pipe.value(), b"POST\r\n\r\n")
 
     def test_any_cut(self) -> None:
         """Byte by byte the head is understood, and what follows it is output."""
@@ -160,6 +161,14 @@ class PacingTests(AttachCase):
             self.assertEqual((pipe.reading, len(self.sink.data)), (False, number * PACED_FROM))
         self.clock.advance(PACE_MOST)
         self.assertEqual((pipe.reading, pipe.asked), (True, 4))
+
+    def test_large_reads_in_a_flood_only(self) -> None:
+        """Memory for large pieces is taken while a flood goes on."""
+        sizes = [self.pipe.bufferSize]
+        self.attach.dataReceived(b"x" * PACED_FROM)
+        sizes.append(self.pipe.bufferSize)
+        self.clock.advance(PACE)
+        self.assertEqual([*sizes, self.pipe.bufferSize], [READ_USUAL, READ_MAX, READ_USUAL])
 
     def test_small_pieces_do_not(self) -> None:
         """An echo never waits."""

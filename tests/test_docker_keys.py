@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from pathlib import Path
+from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from stellarstack.docker.keys import UNWRITTEN_MAX, Keys
+from stellarstack.docker.stream import connect
 
 
 class KeyTests(TestCase):
@@ -26,11 +28,11 @@ class KeyTests(TestCase):
         self.addCleanup(listening.close)
         listening.bind(path)
         listening.listen()
-        protocol = await connectProtocol(UNIXClientEndpoint(reactor, path), Protocol())
+        protocol: Any = Protocol()
+        await connect(reactor, reactor, Path(path), protocol)
         other, _ = listening.accept()
         self.addCleanup(other.close)
         other.setblocking(False)
-        assert protocol.transport is not None
         self.addCleanup(protocol.transport.abortConnection)
         return other, protocol
 

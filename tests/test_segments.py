@@ -34,11 +34,11 @@ class OverlapTests(SynchronousTestCase):
         folder = Path(self.mktemp())
         folder.mkdir()
         segments = Segments(folder, 1 << 20)
-        segments.write(0, b"a" * 1000)
-        segments.write(500, b"a" * 500 + b"b" * 100)
+        segments.write(0, [b"a" * 1000])
+        segments.write(500, [b"a" * 500 + b"b" * 100])
         self.assertEqual((segments.first, segments.end), (0, 1100))
         self.assertEqual(segments.read(990, 20), (990, b"a" * 10 + b"b" * 10))
-        segments.write(2000, b"c")
+        segments.write(2000, [b"c"])
         self.assertEqual((segments.first, segments.end), (2000, 2001))
 
 
@@ -48,7 +48,7 @@ class PackedCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.folder = Path(self.mktemp())
         self.segments = self.open()
-        self.segments.write(0, LINES)
+        self.segments.write(0, [LINES])
         while self.segments.pack_oldest(1 << 40):
             pass
 
@@ -94,7 +94,7 @@ class PackedTests(PackedCase):
             self.assertEqual(self.all_of(segments), [(0, LINES)])
             for start in (0, 1, BLOCK - 1, BLOCK, SEGMENT - 5, 3 * SEGMENT + 9, len(LINES) - 1):
                 self.assertEqual(segments.read(start, 262144), (start, LINES[start : start + 262144]))
-        self.segments.write(len(LINES), b"more\n")
+        self.segments.write(len(LINES), [b"more\n"])
         self.assertEqual(self.segments.read(len(LINES) - 3, 99), (len(LINES) - 3, LINES[-3:] + b"more\n"))
 
     def test_a_page_unpacks_little(self) -> None:
@@ -115,7 +115,7 @@ class PackedTests(PackedCase):
     def test_dropped_when_too_many(self) -> None:
         """The limit counts bytes of the terminal; what falls out is gone from the disk, packed or not."""
         for n in range(1, 4):
-            self.segments.write(n * len(LINES), LINES)
+            self.segments.write(n * len(LINES), [LINES])
         self.assertLessEqual(self.segments.end - self.segments.first, LIMIT)
         names = {int(path.name[:20]) for path in self.folder.iterdir()}
         self.assertEqual(min(names), self.segments.first)
@@ -126,7 +126,7 @@ class PackedTests(PackedCase):
         folder = Path(self.mktemp())
         segments = Segments(folder, LIMIT)
         segments.load(0)
-        segments.write(0, noise)
+        segments.write(0, [noise])
         self.assertEqual([segments.pack_oldest(1 << 40) for _ in range(3)], [True, True, False])
         self.assertEqual((segments.closed_end, list(folder.glob("*.logz*"))), (0, []))
         self.assertEqual(segments.read(0, 1 << 30), (0, noise))
@@ -169,7 +169,7 @@ class DamageTests(PackedCase):
         """What follows it, and what is left of it, is read."""
         segments = Segments(folder := Path(self.mktemp()), LIMIT)
         segments.load(0)
-        segments.write(0, LINES)
+        segments.write(0, [LINES])
         path = sorted(folder.glob("*.log"))[3]
         path.write_bytes(path.read_bytes()[:1000])
         again = Segments(folder, LIMIT)
@@ -199,7 +199,7 @@ class DamageTests(PackedCase):
         folder = Path(self.mktemp())
         segments = Segments(folder, LIMIT)
         segments.load(0)
-        segments.write(0, LINES)
+        segments.write(0, [LINES])
         full = self.patch(os, "fsync", no_space)
         self.assertRaises(OSError, segments.pack_oldest, 1 << 40)
         self.assertEqual((list(folder.glob("*.logz*")), self.all_of(segments)), ([], [(0, LINES)]))
@@ -214,7 +214,7 @@ class DamageTests(PackedCase):
         folder = Path(self.mktemp())
         segments = Segments(folder, 400_000)
         segments.load(0)
-        segments.write(0, LINES[:380_000])
+        segments.write(0, [LINES[:380_000]])
         while segments.pack_oldest(1 << 40):
             pass
         files = sorted(path for path in folder.iterdir() if path.suffix != ".log")

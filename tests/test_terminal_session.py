@@ -26,7 +26,7 @@ def session(*permissions: str, life: float = 300.0, limits: SessionLimits = LIMI
 class KeysTests(SynchronousTestCase):
     def test_as_they_are(self) -> None:
         """Keys go on at once, control keys too."""
-        self.assertEqual(session().keys(b"\x03say\r", 0.0), [Keys(b"\x03say\r", ("say",))])
+        self.assertEqual(session().keys(b"\x03say\r", 0.0), [Keys(b"\x03say\r")])
         self.assertEqual(session().keys(b"", 0.0), [])
 
     def test_leaving(self) -> None:

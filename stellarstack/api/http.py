@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import maybeDeferred
@@ -14,9 +15,13 @@ from twisted.web.server import Site
 
 from stellarstack.api.http_channel import HttpLimits, LimitedChannel, LimitedRequest, WaitingRoom
 from stellarstack.errors import ConfigError
-from stellarstack.sockets import try_port
+from stellarstack.sockets import Pacing, try_port
 
 BACKLOG = 1024
+
+
+def _nothing(_transport: Any) -> None:
+    """On a site that is at no port."""
 
 
 class DaemonSite(Site):
@@ -30,9 +35,10 @@ class DaemonSite(Site):
             root, LimitedRequest, parsePOSTFormSubmission=False, reactor=reactor, timeout=self.limits.idle_deadline
         )
         self.room = WaitingRoom(self.limits.waiting)
+        self.accepted: Callable[[Any], None] = _nothing  # is shown each new connection's transport
 
     def protocol(self) -> LimitedChannel:
-        return LimitedChannel(self.limits, self.room)
+        return LimitedChannel(self.limits, self.room, self.accepted)
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         return super().buildProtocol(addr)  # type: ignore[no-untyped-call]
@@ -81,6 +87,7 @@ class HttpListener:
         except CannotListenError as error:
             raise self._unusable(error.socketError) from error
         self._listening = listening
+        self._site.accepted = Pacing(listening).accepted
         bound: int = listening.getHost().port
         return bound
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,11 +81,12 @@ class LimitedChannel(_Channel):
     transport: Any
     abortTimeout = 5
 
-    def __init__(self, limits: HttpLimits, room: WaitingRoom) -> None:
+    def __init__(self, limits: HttpLimits, room: WaitingRoom, accepted: Callable[[Any], None]) -> None:
         super().__init__()
         self.limits = limits
         self.maxHeaders = limits.headers
         self._room = room
+        self._accepted = accepted
         self._deadline: IDelayedCall | None = None
         self._serving = False
         self._next: Any = None  # the request that is answered, while the one behind it waits its turn
@@ -96,6 +98,7 @@ class LimitedChannel(_Channel):
 
     def connectionMade(self) -> None:
         super().connectionMade()
+        self._accepted(self.transport)
         self._room.enter(self)
 
     def dataReceived(self, data: bytes) -> None:

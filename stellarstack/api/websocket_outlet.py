@@ -17,6 +17,8 @@ from twisted.internet.interfaces import IPullProducer, IPushProducer, ISSLTransp
 from twisted.protocols.policies import ProtocolWrapper
 from zope.interface import implementer
 
+from stellarstack.viewing import Frame
+
 _HIGH_WATER = 65536  # bytes in the transport at which it counts as full, as Twisted's own
 
 Turned = Callable[[bool], None]
@@ -32,9 +34,9 @@ class BufferedOutlet:
         self.full = False
         transport.registerProducer(self, True)
 
-    def write(self, frame: bytes) -> None:
+    def write(self, frame: Frame) -> None:
         """A whole frame; never refused."""
-        self._transport.write(frame)
+        self._transport.write(bytes(frame))
 
     def release(self) -> None:
         """Before the connection is let go: a transport with a producer would wait for its end."""
@@ -66,19 +68,19 @@ class StraightOutlet:
         transport.registerProducer(self, False)
         self._began = True
 
-    def write(self, frame: bytes) -> None:
+    def write(self, frame: Frame) -> None:
         """A whole frame; never refused."""
         if self._held:
-            self._hold(frame)
+            self._hold(bytes(frame))
             if self._held > _HIGH_WATER and not self.full:
                 self._fill()
             return
         try:
-            sent = self._handle.send(frame)
+            sent = self._handle.send(frame) if isinstance(frame, bytes) else frame.send(self._handle)
         except OSError:  # it takes nothing now, or never again: the transport finds that out by itself
             sent = 0
         if sent < len(frame):
-            self._hold(frame[sent:])
+            self._hold(bytes(frame)[sent:])
             self._fill()
 
     def _hold(self, rest: bytes) -> None:

@@ -36,7 +36,7 @@ from stellarstack.core.frames import text_frame
 from stellarstack.core.messages import Json
 from stellarstack.core.records import ServerStatus
 from stellarstack.errors import StellarError
-from stellarstack.viewing import ConsoleFeed, Viewer
+from stellarstack.viewing import ConsoleFeed, Frame, Viewer
 
 _ANSWERS_MOST = 1 << 20  # bytes of answers to a viewer that asks and does not read
 
@@ -90,11 +90,12 @@ class SocketSession:
         self._wake_later()
 
     def message(self, frame: str | bytes) -> None:
-        match self._rules.received(frame, self._door.clock.seconds(), self._door.now()):
-            case [Keys() as keys] if self._close is None:
-                self._type(keys)  # the most frequent by far; it changes no deadline
-            case effects:
-                self._do(effects)
+        door = self._door
+        now = door.clock.seconds()
+        if isinstance(frame, bytes) and self._close is None and self._rules.grants(frame, now):
+            self._type(frame)  # changes no deadline
+        else:
+            self._do(self._rules.received(frame, now, door.now()))
 
     def heard(self) -> None:
         self._pulse.heard(self._door.clock.seconds())
@@ -145,8 +146,8 @@ class SocketSession:
             match effect:
                 case Say(message):
                     self._say(message)
-                case Keys():
-                    self._type(effect)
+                case Keys(data):
+                    self._type(data)
                 case Close(code, reason):
                     self.close(code, reason)
                 case Verify(token):
@@ -220,22 +221,30 @@ class SocketSession:
         self._audit.began(claims)
         self._do(self._rules.begun(self._door.clock.seconds(), self._door.now()))
 
-    def _type(self, keys: Keys) -> None:
-        claims, door = self.claims, self._door
-        if self._feed is None or claims is None:
+    def _type(self, keys: bytes) -> None:
+        if self._feed is None:
             return
-        for line in keys.lines:
-            if line:
-                door.typed_lines(claims.server_id, line)
+        ends = b"\r" in keys or b"\n" in keys
+        lines = self._entered(keys) if ends else ()
         try:
-            self._feed.type(keys.data)
+            self._feed.type(keys)  # first, where it ends no line: whoever types waits for the echo
         except StellarError as error:
             self._rules.not_typed()
             self._error(error.code, str(error))
-        else:
-            door.seats.typed(self)
-            if keys.lines:
-                self._do(self._rules.typed(keys.lines, door.clock.seconds()))
+            return
+        self._door.seats.typed(self)
+        if not ends:
+            self._rules.entered(keys)
+        elif lines:
+            self._do(self._rules.typed(lines, self._door.clock.seconds()))
+
+    def _entered(self, keys: bytes) -> Sequence[str]:
+        """The lines that these keystrokes end, told before a game can know of them: one may be its stop command."""
+        claims, lines = self.claims, self._rules.entered(keys)
+        for line in filter(None, lines):
+            if claims is not None:
+                self._door.typed_lines(claims.server_id, line)
+        return lines
 
     def _order(self, action: str) -> None:
         claims = self.claims
@@ -256,7 +265,7 @@ class SocketSession:
         name = self._door.directory.name_of(claims.server_id)
         self._wire.write_frame(text_frame(ready(claims, status, start, end, name, runs)))
 
-    def write(self, frame: bytes) -> None:
+    def write(self, frame: Frame) -> None:
         if self._close is None and self._wire is not None:
             self._wire.write_frame(frame)
 

@@ -12,7 +12,9 @@ from stellarstack.api.websocket_outlet import BufferedOutlet, StraightOutlet, ou
 from stellarstack.core.console_session import CloseCode
 from stellarstack.core.frames import lone_message
 from stellarstack.sockets import progress
+from stellarstack.viewing import Frame
 
+_OPEN = WebSocketServerProtocol.STATE_OPEN
 FRAME_MAX = 65536  # bytes of a frame and of a message from a viewer, PROTOCOL 8
 
 
@@ -87,21 +89,21 @@ class ConsoleWire(WebSocketServerProtocol):
         self._session.opened(self)
 
     def dataReceived(self, data: bytes) -> None:
+        # Autobahn waits for a new message: a key that comes whole need not go its long way.
+        if self.state == _OPEN and not (self.data or self.inside_message or self.current_frame or self._deaf):
+            message = lone_message(data)
+            if message is not None:
+                self._session.message(message)
+                self._session.heard()
+                return
+        self._take(data)
+
+    def _take(self, data: bytes) -> None:
         if self._deaf:
             self.transport.pauseProducing()
-            return
-        if self.state == self.STATE_CLOSED:  # Autobahn would keep it for as long as we write
-            return
-        self._session.heard()
-        message = lone_message(data) if self._between_frames() else None
-        if message is None:
+        elif self.state != self.STATE_CLOSED:  # where Autobahn would keep it for as long as we write
+            self._session.heard()
             super().dataReceived(data)
-        else:
-            self._session.message(message)
-
-    def _between_frames(self) -> bool:
-        """Whether Autobahn waits for a new message: a key that comes whole need not go its long way."""
-        return self.state == self.STATE_OPEN and not (self.data or self.inside_message or self.current_frame)
 
     def onFrameBegin(self) -> None:
         super().onFrameBegin()
@@ -160,7 +162,7 @@ class ConsoleWire(WebSocketServerProtocol):
         """Whether the transport holds more than it likes to."""
         return self._outlet is not None and self._outlet.full
 
-    def write_frame(self, frame: bytes) -> None:
+    def write_frame(self, frame: Frame) -> None:
         """A whole frame of ours, as it is."""
         if self.state == self.STATE_OPEN and self._outlet is not None:
             self._outlet.write(frame)

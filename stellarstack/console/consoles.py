@@ -13,6 +13,7 @@ from twisted.internet.threads import deferToThreadPool
 from stellarstack.config import ConsoleConfig
 from stellarstack.console.archive import Archive
 from stellarstack.console.console import Console
+from stellarstack.console.large_frames import FramePages
 from stellarstack.console.surroundings import Surroundings
 from stellarstack.console.threads import InThread
 from stellarstack.core.identifiers import SERVER_ID
@@ -34,7 +35,7 @@ class Consoles:
     ) -> None:  # fmt: skip
         self._around = Surroundings(
             engine=engine, directory=directory, config=config, bus=bus, node_id=node_id, clock=reactor, tasks=tasks,
-            now=now, in_thread=in_thread or _pool_of(reactor), packing=DeferredLock(),
+            now=now, in_thread=in_thread or _pool_of(reactor), packing=DeferredLock(), pages=FramePages(),
         )  # fmt: skip
         self._consoles: dict[str, Console] = {}
         self._opening: dict[str, list[Deferred[None]]] = {}
@@ -85,6 +86,7 @@ class Consoles:
         consoles, self._consoles = self._consoles, {}
         for console in consoles.values():
             await console.stop()
+        self._around.pages.close()
 
 
 def _pool_of(reactor: Any) -> InThread:

@@ -16,6 +16,7 @@ from typing import Protocol
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from stellarstack.console.large_frames import AMONG, LARGE, FramePages
 from stellarstack.console.pieces import Notice, Piece
 from stellarstack.core.flood import Ration
 from stellarstack.core.frames import Encoding, binary_frame, gap_frame, output_frame
@@ -212,12 +213,14 @@ class FanOut:
     """
 
     def __init__(
-        self, *, past: Past, cap: int, clock: IReactorTime, now: Callable[[], float], end: int, rate: int = 0
+        self, *, past: Past, cap: int, clock: IReactorTime, now: Callable[[], float], end: int, pages: FramePages,
+        rate: int = 0,
     ) -> None:  # fmt: skip
         self.past = past
         self.cap = cap
         self.now = now
         self._clock = clock
+        self._pages = pages
         self._end = end
         self._held = b""
         self._held_timer: IDelayedCall | None = None
@@ -236,13 +239,15 @@ class FanOut:
     def output(self, data: bytes) -> None:
         """The next bytes of the terminal."""
         tail = self._held + data[-4:] if len(data) < 4 else data[-4:]
-        back = unfinished(tail)
-        piece = Piece(self._end, self._held, data, back, self.now())
+        back = unfinished(tail) if tail[-1] >= 0x80 else 0
+        pages = self._pages if len(data) >= LARGE and len(self._viewers) >= AMONG else None
+        piece = Piece(self._end, self._held, data, back, self.now(), pages)
         self._end += len(data)
         self._held = tail[len(tail) - back :] if back else b""
-        self._wait_for_rest(fresh=True)
         if self._ration is None or self._granted(self._ration, len(data)):
             self._send_piece(piece)
+        if self._held or self._held_timer is not None:
+            self._wait_for_rest(fresh=True)
 
     def _granted(self, ration: Ration, size: int) -> bool:
         now = self._clock.seconds()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stellarstack.core.frames import Encoding, binary_frame, output_frame
+from stellarstack.console.large_frames import LARGE, FramePages, LargeFrame
+from stellarstack.core.frames import Encoding, binary_frame, binary_head, output_frame
+from stellarstack.viewing import Frame
 
 _ITEM_WEIGHT = 128  # what an item costs at least, in bytes
 
@@ -12,12 +14,15 @@ _ITEM_WEIGHT = 128  # what an item costs at least, in bytes
 class Piece:
     """Output as it came: bytes [offset, end). `held` unfinished bytes before it belong to its text, `back` do not.
 
-    `after_hole`: what came before it was shown to nobody, which a viewer is told by a `gap` up to here.
+    `after_hole`: what came before it was shown to nobody, which a viewer is told by a `gap` up to here. `pages` are for
+    its frames, where many are to get them.
     """
 
-    __slots__ = ("_data", "_held", "_json", "_raw", "after_hole", "back", "end", "offset", "timestamp")
+    __slots__ = ("_data", "_held", "_json", "_pages", "_raw", "after_hole", "back", "end", "offset", "timestamp")
 
-    def __init__(self, offset: int, held: bytes, data: bytes, back: int, timestamp: float) -> None:
+    def __init__(
+        self, offset: int, held: bytes, data: bytes, back: int, timestamp: float, pages: FramePages | None = None
+    ) -> None:  # fmt: skip
         self.offset = offset
         self.end = offset + len(data)
         self.back = back
@@ -25,14 +30,15 @@ class Piece:
         self.after_hole = False
         self._held = held
         self._data = data
-        self._raw: bytes | None = None
-        self._json: bytes | None = None
+        self._pages = pages
+        self._raw: Frame | None = None
+        self._json: Frame | None = None
 
-    def frame(self, encoding: Encoding) -> bytes:
+    def frame(self, encoding: Encoding) -> Frame:
         """Its frame, built at the first asking; empty where it has nothing to show in this encoding."""
         if encoding is Encoding.RAW:
             if self._raw is None:
-                self._raw = binary_frame(self._data) if self._data else b""
+                self._raw = self._raw_frame()
             return self._raw
         if encoding is Encoding.PLAIN:
             return self._data
@@ -40,13 +46,20 @@ class Piece:
             self._json = self._text_frame()
         return self._json
 
-    def _text_frame(self) -> bytes:
+    def _raw_frame(self) -> Frame:
+        size = len(self._data)
+        if size >= LARGE:
+            return LargeFrame(binary_head(size), self._data, self._pages)
+        return binary_frame(self._data) if size else b""
+
+    def _text_frame(self) -> Frame:
         whole = self._held + self._data if self._held else self._data
         whole = whole[: len(whole) - self.back] if self.back else whole
         if not whole:
             return b""
         start = self.offset - len(self._held)
-        return output_frame(whole.decode("utf-8", "replace"), start, start + len(whole), self.timestamp)
+        frame = output_frame(whole.decode("utf-8", "replace"), start, start + len(whole), self.timestamp)
+        return frame if self._pages is None or len(frame) < LARGE else LargeFrame(b"", frame, self._pages)
 
     def before(self, encoding: Encoding) -> int:
         """The offset of the first byte that a viewer is shown by this."""
@@ -58,7 +71,7 @@ class Piece:
 
     @property
     def weight(self) -> int:
-        return _ITEM_WEIGHT + max(len(self._data), len(self._json or b""))
+        return _ITEM_WEIGHT + max(len(self._data), 0 if self._json is None else len(self._json))
 
 
 @dataclass(frozen=True, slots=True)

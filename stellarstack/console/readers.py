@@ -13,6 +13,7 @@ from stellarstack.core.streams import LineCutter
 from stellarstack.interfaces import EventBus, LineWatcher
 
 _LOG_LINES_A_SECOND = 200  # of a server; more are counted and told as a number
+_FLOOD_LINES, _FLOOD_COSTS = 10_000, 10  # where so many more came in the last second, each counts as so many
 _PART_AFTER = 0.05  # seconds until an unfinished line is offered
 # What reading may cost a second, in bytes where a line counts for more: some 60 000 short lines, or 40 000 usual ones,
 # which is several times what the busiest start of a game prints and a tenth of a core.
@@ -20,6 +21,7 @@ _WORK_A_SECOND, _WORK_AT_ONCE, _LINE_COSTS = 8 * 2**20, 2 * 2**20, 128
 _SLICE = 16384
 _BACKLOG = 2**20  # bytes of a flood that wait to be read; older ones are read by nobody
 _BACKLOG_AFTER = 0.05
+_LARGE, _SAMPLE = 65536, 4096  # of a piece that is larger only so much is looked at for newlines
 
 
 class LineReaders:
@@ -46,6 +48,7 @@ class LineReaders:
         self._work = Bucket(_WORK_A_SECOND, clock.seconds(), _WORK_AT_ONCE)
         self._backlog = bytearray()
         self._untold = 0
+        self._flood_until = float("-inf")
         self.unpublished = 0  # lines so far that `server.log` did not tell
         self._backlog_timer: IDelayedCall | None = None
         self._part_timer: IDelayedCall | None = None
@@ -92,7 +95,7 @@ class LineReaders:
     def _skip(self, data: bytes) -> None:
         self._cutter.skip(data)
         if self._publish:
-            self._not_published(data.count(b"\n"))
+            self._not_published(_newlines(data))
 
     def _wait(self, data: bytes) -> None:
         self._backlog += data
@@ -123,7 +126,9 @@ class LineReaders:
         self._tell_watchers(line)
         if not self._publish or not line:
             return
-        if self._untold or not self._rate.take(1, self._clock.seconds()):
+        now = self._clock.seconds()
+        cost = _FLOOD_COSTS if now < self._flood_until else 1
+        if self._untold or not self._rate.take(cost, now):
             self._not_published(1)
             return
         self._emit("stdout", line)
@@ -150,7 +155,9 @@ class LineReaders:
     def _tell_untold(self) -> None:
         self._told_timer = None
         untold, self._untold = self._untold, 0
-        self._emit("daemon", f"… {untold} lines more than are sent on; the console has them all")
+        if untold > _FLOOD_LINES:
+            self._flood_until = self._clock.seconds() + 1.0
+        self._emit("daemon", f"… some {untold} lines more than are sent on; the console has them all")
 
     def _emit(self, stream: str, message: str) -> None:
         now = self._now()
@@ -173,3 +180,10 @@ class LineReaders:
             if timer is not None and timer.active():
                 timer.cancel()
         self._part_timer = self._told_timer = self._backlog_timer = None
+
+
+def _newlines(data: bytes) -> int:
+    """How many there are; of a large piece about so many: counting them all is a tenth of what a flood costs."""
+    if len(data) <= _LARGE:
+        return data.count(b"\n")
+    return round(data.count(b"\n", 0, _SAMPLE) * len(data) / _SAMPLE)

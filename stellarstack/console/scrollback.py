@@ -9,6 +9,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from stellarstack.console.packing import Packing
+from stellarstack.console.recent import Recent
 from stellarstack.console.segments import Segments
 from stellarstack.console.threads import InThread
 from stellarstack.console.times import Mark, MarkTaker, covering
@@ -16,8 +17,8 @@ from stellarstack.core.streams import orphans
 from stellarstack.tasks import Tasks, sleep
 
 RECENT = 256 * 1024  # bytes always in memory
-_BATCH = 1024 * 1024  # unsaved bytes that are written at once
-_BATCH_AFTER = 0.05  # seconds that others wait
+_BATCH = 2 << 20  # unsaved bytes that are written at once
+_BATCH_AFTER = 0.1  # seconds that others wait
 _BACKLOG, _BACKLOG_FAILING = 8 << 20, 1 << 20  # unsaved bytes at most; above, the oldest are given up
 GIVEN_OUT = _BACKLOG + RECENT  # viewers may have seen so many bytes more than a daemon that died had on disk
 _LOOK_BACK = 65536  # bytes in which a line's start is looked for
@@ -43,8 +44,7 @@ class Scrollback:
         self._packing = Packing(
             server_id=server_id, segments=segments, clock=clock, tasks=tasks, in_thread=in_thread, turn=packing
         )  # fmt: skip
-        self._recent = bytearray()
-        self._recent_start = 0
+        self._recent = Recent(0)
         self._saved = 0  # up to here it is on disk
         self._first = 0
         self._writing = False
@@ -71,8 +71,7 @@ class Scrollback:
         self._saved = self.end = max(floor, self._segments.end)
         if len(recent) < min(RECENT, self.end - start):
             recent = b""
-        self._recent_start = self.end - len(recent)
-        self._recent = bytearray(recent)
+        self._recent = Recent(self.end - len(recent), recent)
         self._first = start if self._segments.end == self.end and self._segments.end > start else self.end
         self._packing.look()
 
@@ -84,12 +83,12 @@ class Scrollback:
     def append(self, data: bytes) -> None:
         """The next bytes of the terminal."""
         self._times.take(self.end, self._now())
-        self._recent += data
+        self._recent.append(data)
         self.end += len(data)
         unsaved = self.end - self._saved
         if unsaved > (_BACKLOG_FAILING if self._retry else _BACKLOG):
             self._give_up_oldest()
-        self._trim()
+        self._recent.trim(min(self.end - RECENT, self._saved))
         if self._writing or self._retry or self._closed:
             return
         if unsaved >= _BATCH:
@@ -97,17 +96,9 @@ class Scrollback:
         elif self._timer is None:
             self._timer = self._clock.callLater(_BATCH_AFTER, self._write)
 
-    def _trim(self) -> None:
-        cut = min(self.end - RECENT, self._saved) - self._recent_start
-        if cut >= RECENT:
-            del self._recent[:cut]
-            self._recent_start += cut
-
     def _give_up_oldest(self) -> None:
-        cut = self.end - RECENT - self._recent_start
-        del self._recent[:cut]
-        self._recent_start += cut
-        self._first = self._saved = self._recent_start
+        self._recent.cut(self.end - RECENT)
+        self._first = self._saved = self._recent.start
         self._times.forget(self._saved)
         self._log.warn(
             "the disk is too slow for the scrollback of {server}: its past is given up", server=self._server_id
@@ -122,15 +113,16 @@ class Scrollback:
             self._tasks.spawn("scrollback", self._write_batch())
 
     async def _write_batch(self) -> None:
-        start, data = self._saved, bytes(memoryview(self._recent)[self._saved - self._recent_start :])
+        start, end = self._saved, self.end
         try:
-            await self._in_thread(self._segments.write, start, data, tuple(self._times.marks))
+            pieces = self._recent.pieces(start, end)
+            await self._in_thread(self._segments.write, start, pieces, tuple(self._times.marks))
         except OSError as error:
             self._failed(error)
         else:
             self._retry = 0.0
             if self._saved >= start:
-                self._saved = max(self._saved, start + len(data))
+                self._saved = max(self._saved, end)
                 self._times.forget(self._saved)
             if self._segments.end >= self._first:
                 self._first = max(self._first, self._segments.first)
@@ -151,14 +143,11 @@ class Scrollback:
 
     def recent(self, start: int, limit: int) -> bytes | None:
         """Bytes from `start` on, `limit` at most, where they are in memory; None where they are not."""
-        if start < self._recent_start:
-            return None
-        at = start - self._recent_start
-        return bytes(memoryview(self._recent)[at : at + limit])
+        return None if start < self._recent.start else self._recent.read(start, start + limit)
 
     def tail(self) -> bytes:
         """The newest bytes, up to 256 KiB."""
-        return self.recent(max(self._recent_start, self.end - RECENT), RECENT) or b""
+        return self._recent.read(self.end - RECENT, self.end)
 
     async def read(self, start: int, limit: int) -> tuple[int, bytes]:
         """Bytes from `start` on and where they begin (later, where `start` is not kept); `limit` at most, often fewer.
@@ -175,7 +164,7 @@ class Scrollback:
             begins, data = start, b""
         if data and begins >= self._first:
             return begins, data
-        start = max(start, self._recent_start)  # lost on the disk: what is in memory is all there is
+        start = max(start, self._recent.start)  # lost on the disk: what is in memory is all there is
         return start, self.recent(start, limit) or b""
 
     async def read_back(self, start: int, end: int) -> tuple[int, bytes]:

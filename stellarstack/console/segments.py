@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Lock
@@ -27,6 +28,7 @@ _PLAIN = re.compile(r"\d{20}\.log", re.ASCII)
 _PACKED = re.compile(r"\d{20}\.logz", re.ASCII)
 _TIMES = re.compile(r"\d{20}\.times", re.ASCII)
 _UNFINISHED = re.compile(r"\d{20}\.(logz|times)\.new", re.ASCII)
+_AT_ONCE = 512  # pieces; the kernel takes 1024
 _LOOK_AHEAD = 4096  # how much longer a segment may grow so that the next begins with a line
 _NOTES = "console.json"
 
@@ -99,24 +101,25 @@ class Segments:
 
     # ---------------------------------------------------------------- writing
 
-    def write(self, offset: int, data: bytes, marks: Sequence[Mark] = ()) -> None:
-        """Appends `data` at `offset`. What lies before a hole is given up. OSError: nothing of it may be kept.
+    def write(self, offset: int, pieces: Sequence[bytes], marks: Sequence[Mark] = ()) -> None:
+        """Appends `pieces` at `offset`. What lies before a hole is given up. OSError: nothing of them may be kept.
 
-        `marks` tell when the data came (console/times.py); those of what is kept already are not taken again.
+        `marks` tell when they came (console/times.py); those of what is kept already are not taken again.
         """
         with self._lock:
             if self._sizes and self.first <= offset < self.end:
-                data, offset = data[self.end - offset :], self.end  # a write that was thought broken off had ended
+                rest = b"".join(pieces)[self.end - offset :]
+                pieces, offset = [rest] if rest else [], self.end  # a write that was thought broken off had ended
             elif self._sizes and offset != self.end:
                 self._drop(len(self._sizes))
-            at = 0
-            while at < len(data):
-                start = self._open_segment(offset + at)
-                cut = self._cut(data, at, self._size - self._sizes[start])
-                fresh = not self._sizes[start]
-                self._append(start, data[at:cut])
-                self._append_marks(start, covering(marks, offset + at, offset + cut), offset + at, fresh=fresh)
-                at = cut
+            left = deque(pieces)
+            while left:
+                start = self._open_segment(offset)
+                taken = _taken(left, self._size - self._sizes[start])
+                size, fresh = sum(map(len, taken)), not self._sizes[start]
+                self._append(start, taken, size)
+                self._append_marks(start, covering(marks, offset, offset + size), offset, fresh=fresh)
+                offset += size
             while len(self._sizes) > 1 and self.end - self.first > self._limit:
                 self._drop(1)
 
@@ -127,23 +130,12 @@ class Segments:
             return offset
         return newest
 
-    def _cut(self, data: bytes, at: int, room: int) -> int:
-        """Where the segment ends in `data`: after a newline if one is near, else between two characters."""
-        wanted = at + max(0, room)
-        if wanted >= len(data):
-            return len(data)
-        newline = data.find(b"\n", max(at, wanted - 1), wanted + _LOOK_AHEAD)
-        return (
-            newline + 1 if newline >= 0 else wanted + max(1 if wanted == at else 0, orphans(data[wanted : wanted + 3]))
-        )
-
-    def _append(self, start: int, data: bytes) -> None:
-        path = self._path(start)
-        with path.open("ab") as file:
+    def _append(self, start: int, pieces: Sequence[bytes], size: int) -> None:
+        with self._path(start).open("ab", buffering=0) as file:  # a buffer would cut each piece in two
             if file.tell() != self._sizes[start]:  # the rest of a write that failed
                 file.truncate(self._sizes[start])
-            file.write(data)
-        self._sizes[start] += len(data)
+            _write_all(file.fileno(), pieces)
+        self._sizes[start] += size
 
     def _append_marks(self, start: int, marks: Sequence[Mark], offset: int, *, fresh: bool) -> None:
         if marks and marks[0][0] < offset:  # told of in what came before; a segment tells all by itself
@@ -253,6 +245,42 @@ class Segments:
         """Replaces the notes as a whole (K15)."""
         self._directory.mkdir(mode=0o750, parents=True, exist_ok=True)
         write_atomically(self._directory / _NOTES, json.dumps(notes, separators=(",", ":")).encode())
+
+
+def _write_all(descriptor: int, pieces: Sequence[bytes]) -> None:
+    """OSError: some of it may be written, not all."""
+    for at in range(0, len(pieces), _AT_ONCE):
+        some = pieces[at : at + _AT_ONCE]
+        written, size = os.writev(descriptor, some), sum(map(len, some))
+        if written < size:  # a signal, or a disk that is nearly full
+            rest = memoryview(b"".join(some))
+            while written < size:
+                written += os.write(descriptor, rest[written:])
+
+
+def _taken(left: deque[bytes], room: int) -> Sequence[bytes]:
+    """Takes from the pieces what one segment has room for; all of them, or up to where it is best ended."""
+    taken: list[bytes] = []
+    while left and len(left[0]) < room:
+        room -= len(left[0])
+        taken.append(left.popleft())
+    if left:
+        piece = left.popleft()
+        while left and len(piece) < room + _LOOK_AHEAD:
+            piece += left.popleft()
+        cut = _cut(piece, room)
+        taken.append(piece[:cut])
+        if cut < len(piece):
+            left.appendleft(piece[cut:])
+    return taken
+
+
+def _cut(data: bytes, wanted: int) -> int:
+    """Where a segment ends in `data`: after a newline if one is near, else between two characters."""
+    if wanted >= len(data):
+        return len(data)
+    newline = data.find(b"\n", wanted - 1, wanted + _LOOK_AHEAD)
+    return newline + 1 if newline >= 0 else wanted + orphans(data[wanted : wanted + 3])
 
 
 def _chain(found: Mapping[int, int | None], floor: int, limit: int) -> dict[int, int]:

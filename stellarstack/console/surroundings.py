@@ -10,6 +10,7 @@ from twisted.internet.defer import DeferredLock
 from twisted.internet.interfaces import IReactorTime
 
 from stellarstack.config import ConsoleConfig
+from stellarstack.console.large_frames import FramePages
 from stellarstack.console.threads import InThread
 from stellarstack.interfaces import Engine, EventBus
 from stellarstack.tasks import Tasks
@@ -29,3 +30,4 @@ class Surroundings:
     now: Callable[[], float]
     in_thread: InThread
     packing: DeferredLock  # held by the one that compresses a segment
+    pages: FramePages  # of frames that many viewers get

@@ -39,7 +39,7 @@ class Views:
         self._closed = False
         self.fanout = FanOut(
             past=self, cap=around.config.viewer_buffer, clock=around.clock, now=around.now, end=scrollback.end,
-            rate=around.config.flood_viewer_bytes_per_second,
+            rate=around.config.flood_viewer_bytes_per_second, pages=around.pages,
         )  # fmt: skip
 
     # ---------------------------------------------------------------- where a viewer begins

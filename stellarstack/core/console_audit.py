@@ -28,10 +28,17 @@ class EnteredLines:
         self._line: list[str] = []
         self._bytes = 0
         self._after_cr = False
+        self._unfinished = False  # a character is
 
     def feed(self, data: bytes) -> list[str]:
         """The lines that `data` ends, each of 1 KiB at most."""
-        return list(self._lines(self._decoder.decode(data)))
+        if len(data) == 1 and b" " <= data < b"\x7f" and not self._unfinished:
+            self._after_cr = False
+            self._put(data.decode("ascii"), 1)
+            return []
+        text = self._decoder.decode(data)
+        self._unfinished = bool(self._decoder.getstate()[0])
+        return list(self._lines(text))
 
     def _lines(self, text: str) -> Iterator[str]:
         for char in text:
@@ -44,11 +51,13 @@ class EnteredLines:
                 if self._line:
                     self._bytes -= len(self._line.pop().encode())
             elif char >= " " and not "\x7f" <= char <= "\x9f":
-                size = len(char.encode())
-                if self._bytes + size <= LINE_BYTES:
-                    self._line.append(char)
-                    self._bytes += size
+                self._put(char, len(char.encode()))
             self._after_cr = char == "\r"
+
+    def _put(self, char: str, size: int) -> None:
+        if self._bytes + size <= LINE_BYTES:
+            self._line.append(char)
+            self._bytes += size
 
 
 class AuditLines:

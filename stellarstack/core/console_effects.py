@@ -62,10 +62,9 @@ class Renewed:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Keystrokes to the PTY, and the lines that they end: told (viewing.TypedLines) before the keys are written."""
+    """Keystrokes to the PTY. `entered` tells which lines they end; those are told (viewing.TypedLines) before."""
 
     data: bytes
-    lines: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,9 @@ class _Phase(Enum):
     CLOSED = "closed"
 
 
+_OPEN = _Phase.OPEN  # looked up at each key
+
+
 class Bucket:
     """A token bucket that may fall into debt by its last taker; holds one second's worth, or `most`."""
 
@@ -69,12 +72,19 @@ class Bucket:
 
     def take(self, amount: float, now: float) -> bool:
         """Whether `amount` is granted now."""
-        self._level = min(self._most, self._level + max(0.0, now - self._at) * self._rate)
-        self._at = now
-        if self._level < min(amount, self._most):
+        if not self.holds(amount, now):
             return False
         self._level -= amount
         return True
+
+    def holds(self, amount: float, now: float) -> bool:
+        """Whether it would be."""
+        level, most = self._level, self._most
+        if now > self._at:
+            level += (now - self._at) * self._rate
+            self._level = level = level if level < most else most
+        self._at = now
+        return level >= (amount if amount < most else most)
 
 
 class ConsoleSession:
@@ -98,6 +108,7 @@ class ConsoleSession:
         self._lines = EnteredLines()
         self._audit = AuditLines(limits.audit)
         self._end: TokenEnd | None = None
+        self._may_write = False
 
     @property
     def claims(self) -> Claims | None:
@@ -108,9 +119,6 @@ class ConsoleSession:
     def open(self) -> bool:
         """Whether somebody is in: output may be shown."""
         return self._phase is _Phase.OPEN
-
-    def may_write(self) -> bool:
-        return self.claims is not None and self.claims.allows("console.write")
 
     # ---------------------------------------------------------------- authentication
 
@@ -147,11 +155,12 @@ class ConsoleSession:
         early, self._early = self._early, []
         effects = list(self._warn(now, wall))
         for frame in early:
-            effects += self._frame(frame, now, wall)
+            effects += self.received(frame, now, wall)
         return effects
 
     def _hold(self, claims: Claims, now: float, wall: float) -> None:
         self._end, self._warned = TokenEnd(claims, now, wall), False
+        self._may_write = claims.allows("console.write")
 
     def _renew(self, claims: Claims, now: float, wall: float) -> Sequence[Effect]:
         mine = self.claims
@@ -160,11 +169,20 @@ class ConsoleSession:
         if wall >= claims.expires_at or not claims.allows("console.read"):
             return [_error("unauthorized", "the token has expired or does not allow console.read")]
         self._hold(claims, now, wall)
-        answer: dict[str, Json] = {"type": "auth.ok", "expiresAt": claims.expires_at, "canWrite": self.may_write()}
+        answer: dict[str, Json] = {"type": "auth.ok", "expiresAt": claims.expires_at, "canWrite": self._may_write}
         answer["permissions"] = [*sorted(claims.permissions)]
         return [Renewed(claims), Say(answer), *self._warn(now, wall)]
 
     # ---------------------------------------------------------------- frames
+
+    def grants(self, data: bytes, now: float) -> bool:
+        """Whether a binary message is keystrokes that may go to the PTY now. Where not, `received` tells what it is.
+
+        What is asked of the most frequent message by far, whose sender waits for an echo.
+        """
+        if self._phase is not _OPEN or not self._may_write or self._encoding is not Encoding.RAW or not data:
+            return False
+        return self._bytes.holds(len(data), now) and self._messages.take(1, now) and self._bytes.take(len(data), now)
 
     def received(self, frame: str | bytes, now: float, wall: float) -> Sequence[Effect]:
         """A text (str) or binary (bytes) message from the viewer, at most 64 KiB."""
@@ -185,8 +203,6 @@ class ConsoleSession:
         return []
 
     def _frame(self, frame: str | bytes, now: float, wall: float) -> Sequence[Effect]:
-        if self._phase is not _Phase.OPEN:
-            return []
         if not self._messages.take(1, now):
             return self._limited(now, _ordered(frame))
         if isinstance(frame, bytes):
@@ -217,14 +233,18 @@ class ConsoleSession:
             return self._bad_frame("data has half a surrogate pair")
 
     def _keys(self, data: bytes, now: float) -> Sequence[Effect]:
-        if not self.may_write():
+        if not self._may_write:
             return [_error("forbidden", "the token does not allow console.write")]
         if not self._bytes.take(len(data), now):
             return self._limited(now)
-        return [Keys(data, tuple(self._lines.feed(data)))] if data else []
+        return [Keys(data)] if data else []
+
+    def entered(self, data: bytes) -> Sequence[str]:
+        """The lines that keystrokes end. To be asked of all of them, in order."""
+        return self._lines.feed(data)
 
     def typed(self, lines: Sequence[str], now: float) -> Sequence[Effect]:
-        """The PTY took the keystrokes that end these lines: they are told to the audit."""
+        """What the audit is told of lines that were entered."""
         return [Audit(line) for line in self._audit.feed(lines, now)]
 
     def not_typed(self) -> None:
@@ -243,7 +263,7 @@ class ConsoleSession:
         cols, rows = message.get("cols"), message.get("rows")
         if not (_whole(cols, 1, 1000) and _whole(rows, 1, 1000)):
             return self._bad_frame("cols and rows must be whole numbers from 1 to 1000")
-        if not self.may_write():
+        if not self._may_write:
             return [_error("forbidden", "the token does not allow console.write")]
         assert isinstance(cols, int) and isinstance(rows, int)
         return [Resize(PtySize(cols, rows))]

@@ -13,6 +13,7 @@ from enum import Enum
 
 from stellarstack.core.messages import Json
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 _TEXT, _BINARY = 0x81, 0x82  # FIN and the opcode; a server's frames carry no mask
 _MASKED, _KEY_HEAD = 0x80, 6  # a viewer's frame of up to 125 bytes: two bytes, then the four of its mask
 
@@ -28,18 +29,26 @@ class Encoding(Enum):
     PLAIN = "plain"
 
 
-def _frame(first: int, payload: bytes) -> bytes:
-    size = len(payload)
+def _head(first: int, size: int) -> bytes:
     if size < 126:
-        return struct.pack("!BB", first, size) + payload
+        return bytes((first, size))
     if size < 65536:
-        return struct.pack("!BBH", first, 126, size) + payload
-    return struct.pack("!BBQ", first, 127, size) + payload
+        return struct.pack("!BBH", first, 126, size)
+    return struct.pack("!BBQ", first, 127, size)
+
+
+def _frame(first: int, payload: bytes) -> bytes:
+    return _head(first, len(payload)) + payload
 
 
 def binary_frame(payload: bytes) -> bytes:
     """Terminal bytes, as they are."""
     return _frame(_BINARY, payload)
+
+
+def binary_head(size: int) -> bytes:
+    """What stands before so many terminal bytes, where they are not to be copied."""
+    return _head(_BINARY, size)
 
 
 def event_frame(body: bytes) -> bytes:
@@ -68,8 +77,7 @@ def lone_message(received: bytes) -> str | bytes | None:
 
 def text_frame(message: Mapping[str, Json]) -> bytes:
     """One JSON message; a lone surrogate becomes a question mark, so that the text is valid UTF-8."""
-    text = json.dumps(message, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return _frame(_TEXT, text.encode("utf-8", "replace"))
+    return _frame(_TEXT, _ENCODER.encode(message).encode("utf-8", "replace"))
 
 
 def output_frame(text: str, offset: int, end: int, timestamp: float) -> bytes:

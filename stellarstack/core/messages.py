@@ -13,6 +13,9 @@ from typing import TypeAlias
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
 class Origin(Enum):
     """The door by which a command came in."""
 
@@ -64,7 +67,7 @@ class Event:
     def encode(self, **extra: Json) -> bytes:
         """The body as it stands on the wire: compact UTF-8 JSON."""
         body = {"type": self.type, **self.fields, **extra}
-        return json.dumps(body, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
+        return _ENCODER.encode(body).encode("utf-8", "replace")
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,9 @@ class OpenLine:
 
     def feed(self, data: bytes) -> None:
         """Keystrokes of anybody, in the order in which the terminal gets them."""
+        if len(data) == 1 and b" " <= data < b"\x7f":
+            self._bytes += 1
+            return
         begins = max(map(data.rfind, (_ENTERED[:1], _ENTERED[1:], *(bytes([key]) for key in _FORGET)))) + 1
         if begins:
             self._bytes, self._sure = 0, True

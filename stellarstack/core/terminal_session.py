@@ -79,13 +79,17 @@ class TerminalSession:
             if not (self._bytes.take(len(piece), now) and self._messages.take(1, now)):
                 return granted
             del self._waiting[:_PIECE]
-            granted.append(Keys(piece, tuple(self._lines.feed(piece))))
+            granted.append(Keys(piece))
         if self._leaving:
             granted += self._close(LEFT, "left")
         return granted
 
+    def entered(self, data: bytes) -> Sequence[str]:
+        """The lines that keystrokes end. To be asked of all of them, in order."""
+        return self._lines.feed(data)
+
     def typed(self, lines: Sequence[str], now: float) -> Sequence[TerminalEffect]:
-        """The PTY took the keystrokes that end these lines: they are told to the audit."""
+        """What the audit is told of lines that were entered."""
         return [Audit(line) for line in self._audit.feed(lines, now)]
 
     def not_typed(self) -> None:

@@ -6,7 +6,7 @@ rests grow, to 8 ms at most. A key's echo is small and is never delayed.
 """
 
 # mypy: allow-untyped-calls
-# Twisted leaves Failure and the endpoints untyped.
+# Twisted leaves Failure untyped.
 
 from __future__ import annotations
 
@@ -18,8 +18,6 @@ from string import ascii_letters
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
-from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime, IReadDescriptor
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
@@ -30,15 +28,19 @@ from stellarstack.docker.containers import Containers, path_to
 from stellarstack.docker.fields import flag
 from stellarstack.docker.keys import Keys
 from stellarstack.docker.lines import Frames
+from stellarstack.docker.stream import connect
 from stellarstack.docker.upgrade import UpgradeAnswer
 from stellarstack.errors import DockerUnavailable
 from stellarstack.interfaces import Attachment, OutputSink
 from stellarstack.tasks import within
 
-READ_MAX = 256 << 10
+READ_MAX = 256 << 10  # while a flood goes on
+READ_USUAL = 16 << 10  # else: memory for more costs a key's echo what the reading itself does
 PACED_FROM = 2048
 PACE, PACE_MOST = 0.001, 0.008
-FEW, MANY = 96 << 10, 160 << 10  # bytes a piece between which a flood's rests stay as they are
+# Bytes a piece between which a flood's rests stay as they are. The engine's socket holds some 208 KB; behind it the
+# engine has room for as much again many times, so a full one stops no game.
+FEW, MANY = 150 << 10, 200 << 10
 CLOSE_GRACE = 1.0
 
 _PARAMS: Mapping[str, str | bytes] = {"stream": "1", "stdin": "1", "stdout": "1", "stderr": "1"}
@@ -85,10 +87,9 @@ class Attaching:
         return protocol
 
     async def _join(self, protocol: AttachProtocol) -> None:
-        endpoint = UNIXClientEndpoint(self._reactor, str(self._socket))
         try:
-            await connectProtocol(endpoint, protocol)
-        except ConnectError as error:
+            await connect(self._reactor, self._clock, self._socket, protocol)
+        except OSError as error:
             self._client.forget_version()
             raise unreachable(error) from error
         await protocol.agreed
@@ -103,13 +104,15 @@ class AttachProtocol(Protocol):
     def __init__(self, *, clock: IReactorTime, joined: Joined) -> None:
         self._clock = clock
         self._joined = joined
-        self._deliver: Callable[[bytes], None] = self._output if joined.tty else Frames(self._output).feed
+        hears = joined.sink.output_received
+        self._deliver: Callable[[bytes], None] = hears if joined.tty else Frames(hears).feed
         self._answer = UpgradeAnswer()
         self._open = False
         self._ended = False
         self._resting: IDelayedCall | None = None
         self._pace = PACE
         self._rested_at = float("-inf")
+        self._prompt = False  # what is read now had waited through a rest
         self._closing: IDelayedCall | None = None
         self.agreed: Deferred[None] = Deferred(lambda _: self._abort())
 
@@ -127,6 +130,7 @@ class AttachProtocol(Protocol):
         if self._ended or self._closing is not None:
             return
         self._closing = self._clock.callLater(CLOSE_GRACE, self._abort)
+        self._deliver = _unheard
         self._keys.finish()
         self._pipe.loseConnection()
 
@@ -134,7 +138,7 @@ class AttachProtocol(Protocol):
 
     def connectionMade(self) -> None:
         self._pipe = self.transport
-        self._pipe.bufferSize = READ_MAX
+        self._pipe.bufferSize = READ_USUAL
         self._keys = Keys(self._pipe)
         self._reads_now = IReadDescriptor.providedBy(self._pipe)
         self._pipe.write(self._joined.request)
@@ -143,7 +147,7 @@ class AttachProtocol(Protocol):
         if not self._open:
             self._read_head(data)
             return
-        if len(data) >= PACED_FROM and self._resting is None and self._closing is None:
+        if len(data) >= PACED_FROM:
             self._rest(len(data))
         self._deliver(data)
 
@@ -183,32 +187,39 @@ class AttachProtocol(Protocol):
         self.agreed.errback(failure)
         self._abort()
 
-    def _output(self, data: bytes) -> None:
-        if self._closing is None:
-            self._joined.sink.output_received(data)
-
     def _rest(self, size: int) -> None:
-        if self._clock.seconds() - self._rested_at > PACE:
+        if self._resting is not None or self._closing is not None:
+            return
+        if not self._prompt and self._clock.seconds() - self._rested_at > PACE:
             self._pace = PACE  # nothing had waited: this is no flood yet
         elif size < FEW:
             self._pace = min(self._pace * 1.5, PACE_MOST)
         elif size > MANY:
             self._pace = max(self._pace / 1.5, PACE)
-        self._pipe.pauseProducing()
+        if not self._prompt:
+            self._pipe.bufferSize = READ_MAX
+            self._pipe.pauseProducing()
         self._resting = self._clock.callLater(self._pace, self._read_on)
 
     def _read_on(self) -> None:
         self._resting = None
-        self._rested_at = self._clock.seconds()
         if self._reads_now:
+            self._prompt = True
             self._pipe.doRead()  # a flood has its next piece there: no turn of the reactor to find that out
+            self._prompt = False
             if self._resting is not None:
                 return
+        self._rested_at = self._clock.seconds()
+        self._pipe.bufferSize = READ_USUAL
         self._pipe.resumeProducing()  # an end that was read is found by the reactor, too
 
     def _abort(self) -> None:
         if self.transport is not None:
             self._pipe.abortConnection()
+
+
+def _unheard(_: bytes) -> None:
+    """What is still said after the close."""
 
 
 def _request(path: str) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 from typing import Any
 
@@ -37,10 +36,13 @@ class Keys:
     def write(self, data: bytes) -> bool:
         """Answers whether this is the first write of this attach that had to be dropped."""
         if not self._waiting and self._handle is not None:
-            with contextlib.suppress(OSError):  # it takes nothing now, or never again: the transport finds that out
-                data = data[self._handle.send(data) :]
-            if not data:
+            try:
+                sent = self._handle.send(data)
+            except OSError:  # it takes nothing now, or never again: the transport finds that out
+                sent = 0
+            if sent == len(data):
                 return False
+            data = data[sent:]
         if self._waiting + len(data) > UNWRITTEN_MAX:
             first, self._dropped = not self._dropped, True
             return first

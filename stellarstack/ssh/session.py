@@ -22,7 +22,7 @@ from stellarstack.interfaces import EventBus, ServerDirectory
 from stellarstack.ssh.terminal import Terminal
 from stellarstack.ssh.wire import SshWire
 from stellarstack.tasks import Tasks
-from stellarstack.viewing import ConsoleFeed, ConsoleFeeds, Seat, Seats, TypedLines, Viewer, ViewRequest
+from stellarstack.viewing import ConsoleFeed, ConsoleFeeds, Frame, Seat, Seats, TypedLines, Viewer, ViewRequest
 
 LAST_WORDS = 5.0  # seconds that a terminal which has ended, and a connection without another, may stay
 LOGIN_OVER = (CloseCode.EXPIRED, CloseCode.FORBIDDEN)  # that ends the connection, and not only a terminal of it
@@ -177,10 +177,9 @@ class ShellSession:
         feed, hall = self._feed, self._hall
         if feed is None:
             return
-        now = hall.clock.seconds()
-        for line in keys.lines:
-            if line:
-                hall.lines(self._claims.server_id, line)
+        lines = self._rules.entered(keys.data)
+        for line in filter(None, lines):
+            hall.lines(self._claims.server_id, line)
         try:
             feed.type(keys.data)
         except StellarError as error:
@@ -191,7 +190,7 @@ class ShellSession:
             return
         self._deaf = False
         hall.seats.typed(self)
-        self._do(self._rules.typed(keys.lines, now))
+        self._do(self._rules.typed(lines, hall.clock.seconds()))
 
     # ---------------------------------------------------------------- what its viewer says
 
@@ -201,10 +200,10 @@ class ShellSession:
         text = f"[stellarstack: {self._claims.server_id} is {status.value}{watching}; Ctrl-] leaves]\r\n"
         self._terminal.write(text.encode())
 
-    def write(self, frame: bytes) -> None:
+    def write(self, frame: Frame) -> None:
         if self.closed:  # what the last line made room for
             return
-        self._terminal.write(frame)
+        self._terminal.write(bytes(frame))
         if self._terminal.waiting > self._hall.config.viewer_buffer + _EARLY_MOST:
             self.close(CloseCode.POLICY, "the terminal takes nothing")
 

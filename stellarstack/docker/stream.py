@@ -1,0 +1,102 @@
+"""A connection to the engine's socket as a transport of our own: read by `recv` alone, in pieces as large as there are.
+
+Twisted's own for UNIX sockets asks at each read for file descriptors that might be handed over, which for a key's echo
+is most of what it does; and its reads are its own affair, where an attach wants to pace them (docker/attach.py).
+"""
+
+# mypy: allow-untyped-calls
+# Twisted leaves FileDescriptor and Failure untyped.
+
+from __future__ import annotations
+
+import socket
+from errno import EAGAIN
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.abstract import FileDescriptor
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IReactorTime, ISystemHandle
+from twisted.internet.protocol import Protocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from stellarstack.tasks import sleep
+
+_BUSY_RETRY = 0.05  # seconds, where as many wait at the engine's door as may
+
+
+async def connect(reactor: Any, clock: IReactorTime, path: Path, protocol: Protocol) -> None:
+    """Connects `protocol` to the engine. OSError: nobody listens there. A crowded door is tried again without end."""
+    while True:
+        handle = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        try:
+            handle.connect(str(path))
+        except OSError as error:
+            handle.close()
+            if error.errno != EAGAIN:
+                raise
+        else:
+            EngineStream(reactor, handle, protocol)
+            return
+        await sleep(clock, _BUSY_RETRY)
+
+
+@implementer(ISystemHandle)
+class EngineStream(FileDescriptor):
+    """One connection; its protocol is told what a Twisted transport tells. `bufferSize`: bytes of a read at most."""
+
+    bufferSize = 65536
+
+    def __init__(self, reactor: Any, handle: socket.socket, protocol: Protocol) -> None:
+        super().__init__(reactor)
+        self._reactor = reactor
+        self._handle = handle
+        self._protocol = protocol
+        self.connected = 1
+        protocol.makeConnection(self)
+        self.startReading()
+
+    def fileno(self) -> int:
+        return self._handle.fileno()
+
+    def getHandle(self) -> socket.socket:
+        return self._handle
+
+    def logPrefix(self) -> str:
+        return "engine"
+
+    def doRead(self) -> Exception | None:
+        try:
+            data = self._handle.recv(self.bufferSize)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return ConnectionLost()
+        if not data:
+            return ConnectionDone()
+        self._protocol.dataReceived(data)
+        return None
+
+    def writeSomeData(self, data: bytes) -> int | BaseException:
+        try:
+            return self._handle.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            return ConnectionLost()
+
+    def abortConnection(self) -> None:
+        """Ends it at once, whatever waits."""
+        if self.connected:
+            self.stopReading()
+            self.stopWriting()
+            self._reactor.callLater(0, self.connectionLost, Failure(ConnectionAborted()))
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Called once, by the reactor or after an abort."""
+        if self.disconnected:
+            return
+        super().connectionLost(reason)
+        self._handle.close()
+        self._protocol.connectionLost(reason)

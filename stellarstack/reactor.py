@@ -1,0 +1,33 @@
+"""The daemon's reactor: Twisted's epoll, without a logging context around each event.
+
+Twisted gives every event a context in which old-style log lines find out whose they are. Nobody here asks it (our
+loggers have names of their own), and after a few idle milliseconds, when a processor has forgotten that code, it takes
+longer than all else that a typed key needs to get to its game.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.main import installReactor
+
+
+class QuietReactor(EPollReactor):
+    """Whose errors are logged as Twisted's are: where an event raises, its connection is lost."""
+
+    def doPoll(self, timeout: float | None) -> None:
+        """Waits for events, `timeout` seconds at most (None: for ever), and has their descriptors look after them."""
+        descriptors = self._selectables
+        for number, event in self._poller.poll(-1 if timeout is None else timeout, len(descriptors)):
+            descriptor = descriptors.get(number)
+            if descriptor is not None:  # one that an earlier event of this turn has not closed
+                self._doReadOrWrite(descriptor, number, event)  # type: ignore[no-untyped-call]  # Twisted's
+
+    doIteration = doPoll
+
+
+def install() -> None:
+    """Makes ours the reactor of this process, but for one that was chosen (`twistd --reactor`) or is there already."""
+    if "twisted.internet.reactor" not in sys.modules:
+        installReactor(QuietReactor())  # type: ignore[no-untyped-call]  # Twisted's
