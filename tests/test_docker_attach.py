@@ -78,6 +78,15 @@ class FloodedPipe(Pipe):
         return "-"
 
 
+class Failing(Recorder):
+    """Hears one piece; the second meets a bug."""
+
+    def output_received(self, data: bytes) -> None:
+        if self.data:
+            raise RuntimeError("a bug")
+        super().output_received(data)
+
+
 class AttachCase(SynchronousTestCase):
     """An attach on a transport in memory, with the engine's agreement already in."""
 
@@ -161,6 +170,16 @@ class PacingTests(AttachCase):
             self.assertEqual((pipe.reading, len(self.sink.data)), (False, number * PACED_FROM))
         self.clock.advance(PACE_MOST)
         self.assertEqual((pipe.reading, pipe.asked), (True, 4))
+
+    def test_who_hears_it_fails(self) -> None:
+        """A bug of whoever hears a piece that was read after a rest ends the attach, as in a turn of the reactor."""
+        attach = AttachProtocol(clock=self.clock, joined=Joined("c", tty=True, request=b"", sink=Failing()))
+        pipe = FloodedPipe(attach, [b"x" * PACED_FROM])
+        attach.makeConnection(pipe)
+        attach.dataReceived(AGREED)
+        attach.dataReceived(b"x" * PACED_FROM)
+        self.assertRaises(RuntimeError, self.clock.advance, PACE)
+        self.assertTrue(pipe.aborted)
 
     def test_large_reads_in_a_flood_only(self) -> None:
         """Memory for large pieces is taken while a flood goes on."""

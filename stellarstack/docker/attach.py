@@ -204,14 +204,23 @@ class AttachProtocol(Protocol):
     def _read_on(self) -> None:
         self._resting = None
         if self._reads_now:
-            self._prompt = True
-            self._pipe.doRead()  # a flood has its next piece there: no turn of the reactor to find that out
-            self._prompt = False
+            self._read_now()
             if self._resting is not None:
                 return
         self._rested_at = self._clock.seconds()
         self._pipe.bufferSize = READ_USUAL
         self._pipe.resumeProducing()  # an end that was read is found by the reactor, too
+
+    def _read_now(self) -> None:
+        """A flood has its next piece there: no turn of the reactor to find that out."""
+        self._prompt = True
+        try:
+            self._pipe.doRead()
+        except BaseException:  # a bug; the reactor, had it read, would end the connection as well
+            self._abort()
+            raise
+        finally:
+            self._prompt = False
 
     def _abort(self) -> None:
         if self.transport is not None:
