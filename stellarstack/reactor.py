@@ -1,7 +1,7 @@
 """The daemon's reactor: Twisted's epoll, without a logging context around each event.
 
 Twisted gives every event a context in which old-style log lines find out whose they are. Nobody here asks it (our
-loggers have names of their own), and after a few idle milliseconds, when a processor has forgotten that code, it takes
+loggers have names of their own), and after a few idle milliseconds, when no cache has that code any more, it takes
 longer than all else that a typed key needs to get to its game.
 """
 
@@ -11,18 +11,25 @@ import sys
 
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.main import installReactor
+from twisted.logger import Logger
 
 
 class QuietReactor(EPollReactor):
     """Whose errors are logged as Twisted's are: where an event raises, its connection is lost."""
+
+    _log = Logger()
 
     def doPoll(self, timeout: float | None) -> None:
         """Waits for events, `timeout` seconds at most (None: for ever), and has their descriptors look after them."""
         descriptors = self._selectables
         for number, event in self._poller.poll(-1 if timeout is None else timeout, len(descriptors)):
             descriptor = descriptors.get(number)
-            if descriptor is not None:  # one that an earlier event of this turn has not closed
+            if descriptor is None:  # an earlier event of this turn has closed it
+                continue
+            try:
                 self._doReadOrWrite(descriptor, number, event)  # type: ignore[no-untyped-call]  # Twisted's
+            except Exception:
+                self._log.failure("an event of {descriptor} could not be looked after", descriptor=descriptor)
 
     doIteration = doPoll
 

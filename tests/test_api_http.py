@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.internet.task import Clock
-from twisted.internet.testing import MemoryReactorClock
+from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.logger import globalLogPublisher
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.trial.unittest import SynchronousTestCase
@@ -397,6 +397,14 @@ class Listening(SynchronousTestCase):
         self.assertEqual((port, factory, interface), (8080, self.site, "127.0.0.1"))
         self.successResultOf(Deferred.fromCoroutine(listener.stop()))
         self.successResultOf(Deferred.fromCoroutine(listener.stop()))
+
+    def test_accepted(self) -> None:
+        """Each new connection's transport is shown to whoever looks after its pace."""
+        shown: list[object] = []
+        self.site.accepted = shown.append
+        transport = StringTransport()
+        self.site.buildProtocol(None).makeConnection(transport)
+        self.assertEqual(shown, [transport])
 
     def test_tls(self) -> None:
         """With a context each connection is one of TLS, and HTTP/2 is not offered."""

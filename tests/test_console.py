@@ -14,7 +14,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from stellarstack.config import ConsoleConfig
-from stellarstack.console.fanout import FanOut
+from stellarstack.console.fanout import Bounds, FanOut
 from stellarstack.console.large_frames import FramePages
 from stellarstack.console.segments import Segments
 from stellarstack.core.frames import Encoding, gap_frame, stats_frame
@@ -67,6 +67,15 @@ class Wire:
     @property
     def gaps(self) -> list[tuple[int, int | None]]:
         return [(f["from"], f["to"]) for f in self.frames if isinstance(f, dict) and f["type"] == "gap"]
+
+
+class Counted(FramePages):
+    """Counts the frames that it is given, and has room for none."""
+
+    placed = 0
+
+    def place(self, head: bytes, body: bytes) -> None:
+        Counted.placed += 1
 
 
 class ConsoleCase(SynchronousTestCase):
@@ -710,16 +719,45 @@ class FanOutTests(ConsoleCase):
         self.run_game()
         shown: list[bytes] = []
         past: Any = _GappyPast()
-        fanout = FanOut(past=past, cap=65536, clock=self.clock, now=self.clock.seconds, end=20, pages=FramePages())
+        fanout = FanOut(
+            past=past, bounds=Bounds(65536), clock=self.clock, now=self.clock.seconds, end=20, pages=FramePages()
+        )
         wire = Wire()
         wire.write = shown.append  # type: ignore[method-assign, assignment]
         ensureDeferred(fanout.join(wire, Encoding.PLAIN, False, 0).replay())
         self.assertEqual(shown, [b"a", b"\x1b[", gap_frame(3, 10, Encoding.PLAIN), b"6nbcdefghi"])
 
+    def fanout(self, past: Any, end: int, pages: FramePages | None = None) -> FanOut:
+        """One without a console."""
+        return FanOut(
+            past=past, bounds=Bounds(65536), clock=self.clock, now=self.clock.seconds, end=end,
+            pages=pages or FramePages(),
+        )  # fmt: skip
+
+    def test_pages_for_many(self) -> None:
+        """A large piece goes into shared pages where four or more watch, and is the same object for each of them."""
+        past: Any = _GappyPast()
+        fanout = self.fanout(past, 0, Counted())
+        shown: list[Frame] = []
+        placed = []
+        for count in range(1, 6):
+            wire = Wire()
+            wire.write = shown.append  # type: ignore[method-assign, assignment]
+            viewer = fanout.join(wire, Encoding.RAW, False, fanout.newest(Encoding.RAW))
+            ensureDeferred(viewer.replay())
+            shown.clear()
+            before = Counted.placed
+            fanout.output(b"x" * 20_000)
+            placed.append(Counted.placed - before)
+            self.assertEqual((len(shown), len({id(frame) for frame in shown})), (count, 1))
+        self.assertEqual(placed, [0, 0, 0, 1, 1])
+
     def test_figures_for_a_full_wire(self) -> None:
         """One whose scrollback is still on its way, and that takes nothing, is sent no figures: they come again."""
         past: Any = _SlowPast()
-        fanout = FanOut(past=past, cap=65536, clock=self.clock, now=self.clock.seconds, end=100, pages=FramePages())
+        fanout = FanOut(
+            past=past, bounds=Bounds(65536), clock=self.clock, now=self.clock.seconds, end=100, pages=FramePages()
+        )
         wire = Wire()
         viewer = fanout.join(wire, Encoding.RAW, True, 0)
         ensureDeferred(viewer.replay())

@@ -49,6 +49,10 @@ def opened(encoding: Encoding = Encoding.JSON, claims: Claims = CLAIMS) -> Conso
     return made
 
 
+def _waits(encoding: Encoding, _: Claims) -> ConsoleSession:
+    return session(encoding)
+
+
 def kinds(effects: object) -> list[str]:
     assert isinstance(effects, list | tuple)
     return [str(e.message.get("code", e.message["type"])) if isinstance(e, Say) else type(e).__name__ for e in effects]
@@ -56,6 +60,29 @@ def kinds(effects: object) -> list[str]:
 
 class SessionTests(SynchronousTestCase):
     """Frames and times in, effects out."""
+
+    @examples(60)
+    @given(
+        st.sampled_from(Encoding),
+        st.booleans(),
+        st.booleans(),
+        st.lists(st.tuples(st.integers(0, 700), st.sampled_from([0.0, 0.01, 0.3])), max_size=40),
+    )
+    def test_the_short_way(
+        self, encoding: Encoding, may_write: bool, is_open: bool, frames: list[tuple[int, float]]
+    ) -> None:
+        """W13, W16: keys are granted exactly where a twin that goes the long way is told to type them."""
+        claims = CLAIMS if may_write else replace(CLAIMS, permissions=frozenset({"console.read"}))
+        quick, twin = ((opened if is_open else _waits)(encoding, claims) for _ in range(2))
+        now = 0.0
+        for size, pause in frames:
+            now += pause
+            data = b"x" * size
+            told = twin.received(data, now, WALL)
+            granted = quick.grants(data, now)
+            self.assertEqual(granted, told == [Keys(data)])
+            if not granted:
+                self.assertEqual(quick.received(data, now, WALL), told)
 
     def test_frames(self) -> None:
         """Each frame of the table, good and bad."""

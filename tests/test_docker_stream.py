@@ -97,12 +97,16 @@ class StreamTests(TestCase):
         self.assertIn(await ear.ended, (ConnectionLost, ConnectionDone))
 
     async def test_abort(self) -> None:
-        """An abort ends it at once, whatever waits to be written, and once."""
-        ear, _ = await self.joined()
+        """An abort ends it at once, whatever waits, and once; nothing that comes meanwhile is heard."""
+        ear, other = await self.joined()
         ear.transport.write(b"x" * (4 << 20))
+        other.send(b"late")
         ear.transport.abortConnection()
         ear.transport.abortConnection()
+        ear.transport.doRead()
+        ear.transport.doWrite()
         self.assertEqual(await ear.ended, ConnectionAborted)
+        self.assertEqual(ear.data, b"")
         ear.transport.abortConnection()
         await self.turn()
         self.assertEqual(ear.transport.fileno(), -1)

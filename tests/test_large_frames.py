@@ -126,12 +126,13 @@ class LargeFrameTests(SynchronousTestCase):
         def none(*_: object) -> int:
             raise OSError(errno.ENOMEM, "no memory")
 
-        for name in ("memfd_create", "pwritev"):
-            self.patch(os, name, none)
+        others = frame_files()
+        for name, instead in (("pwritev", none), ("pwritev", lambda *_: 5), ("memfd_create", none)):
+            self.patch(os, name, instead)
             near, far = self.pair()
-            self.assertEqual(
-                self.send_all(LargeFrame(b"h", b"x" * 20_000, self.pages), near, far), b"h" + b"x" * 20_000
-            )
+            frame = LargeFrame(b"h", b"x" * 20_000, self.pages)
+            self.assertEqual(frame_files(), others)
+            self.assertEqual(self.send_all(frame, near, far), b"h" + b"x" * 20_000)
 
     def test_one_copy(self) -> None:
         """Those who need a frame's bytes, under TLS, get one object."""

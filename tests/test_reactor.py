@@ -83,6 +83,25 @@ class QuietReactorTests(SynchronousTestCase):
         self.assertEqual((broken.lost, sound.data, sound.lost), (["RuntimeError"], b"y", []))
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
 
+    def test_an_error_of_the_end(self) -> None:
+        """One whose end fails as well stops neither the loop nor the others of its turn."""
+
+        class Worse(Ear):
+            def connectionLost(self, reason: Any) -> None:
+                super().connectionLost(reason)
+                raise ValueError("another bug")
+
+        def fail() -> None:
+            raise RuntimeError("a bug")
+
+        pipes = [self.pipe() for _ in range(3)]
+        ears = [Worse(self.reactor, pipes[0][0], fail), Ear(self.reactor, pipes[1][0]), Ear(self.reactor, pipes[2][0])]
+        for _, write in pipes:
+            os.write(write, b"x")
+        self.reactor.doIteration(1)
+        self.assertEqual([ear.data for ear in ears], [b"x"] * 3)
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError, ValueError)), 2)
+
     def test_closed_in_the_same_turn(self) -> None:
         """A descriptor that another's event takes away is not told of its own any more."""
         (first, to_first), (second, to_second) = self.pipe(), self.pipe()

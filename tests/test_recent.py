@@ -20,9 +20,9 @@ class RecentMachine(RuleBasedStateMachine):
         self.whole = b"before"
         self.forgotten = 0  # bytes that may be gone
 
-    @rule(size=st.sampled_from([1, 3, 60, 4096, 4097, 20_000, 200_000]), byte=st.integers(0, 255))
+    @rule(size=st.sampled_from([1, 60, 2000, 4096, 4097, 20_000, 200_000]), byte=st.integers(0, 255))
     def append(self, size: int, byte: int) -> None:
-        piece = bytes([byte, *b"\n"]) * size
+        piece = bytes([byte]) * size
         self.recent.append(piece)
         self.whole += piece
 

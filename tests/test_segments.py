@@ -28,6 +28,67 @@ def no_space(_descriptor: int) -> None:
     raise OSError(28, "No space left on device")
 
 
+class PiecesTests(SynchronousTestCase):
+    """A batch is written in the pieces that it came in."""
+
+    def setUp(self) -> None:
+        self.folder = Path(self.mktemp())
+        self.folder.mkdir()
+        self.segments = Segments(self.folder, LIMIT)
+
+    def whole(self, segments: Segments) -> bytes:
+        start, data = segments.read(0, 1 << 30)
+        self.assertEqual(start, 0)
+        return data
+
+    @settings(max_examples=25, deadline=None)
+    @given(st.lists(st.lists(st.integers(1, 2 * SEGMENT), min_size=1, max_size=6), min_size=1, max_size=3))
+    def test_any_pieces(self, batches: list[list[int]]) -> None:
+        """Any pieces: the bytes of them all, in order, for a later daemon too."""
+        self.setUp()
+        written = b""
+        for batch in batches:
+            pieces: list[bytes] = []
+            for size in batch:
+                at = len(written) + sum(map(len, pieces))
+                if at < LIMIT:
+                    pieces.append(LINES[at % 41 :][: min(size, LIMIT - at)])
+            self.segments.write(len(written), pieces)
+            written += b"".join(pieces)
+        self.assertEqual(self.whole(self.segments), written)
+        again = Segments(self.folder, LIMIT)
+        again.load(0)
+        self.assertEqual((self.whole(again), again.end), (written, len(written)))
+
+    def test_begins_with_a_line(self) -> None:
+        """Also where the piece in which a segment is full ends before its line does."""
+        cut = SEGMENT + 3
+        self.segments.write(0, [LINES[:cut], LINES[cut : cut + 1], LINES[cut + 1 : 2 * SEGMENT]])
+        second = sorted(path.name for path in self.folder.glob("*.log"))[1]
+        self.assertEqual(LINES[int(second[:20]) - 1 : int(second[:20])], b"\n")
+
+    def test_a_disk_that_takes_a_part(self) -> None:
+        """K14, K15: a short write goes on where it ended; one that fails after a part leaves nothing of it."""
+        writev = os.writev
+
+        def short(descriptor: int, pieces: list[bytes]) -> int:
+            return writev(descriptor, [b"".join(pieces)[:7]])
+
+        def full(descriptor: int, data: object) -> int:
+            raise OSError(28, "No space left on device")
+
+        self.patch(os, "writev", short)
+        self.segments.write(0, [b"one\n", b"two\n", b"three\n"])
+        self.patch(os, "write", full)
+        self.assertRaises(OSError, self.segments.write, 14, [b"four\n", b"five\n"])
+        self.assertEqual((self.whole(self.segments), self.segments.end), (b"one\ntwo\nthree\n", 14))
+        self.patch(os, "writev", writev)
+        self.segments.write(14, [b"six\n"])
+        again = Segments(self.folder, LIMIT)
+        again.load(0)
+        self.assertEqual(self.whole(again), b"one\ntwo\nthree\nsix\n")
+
+
 class OverlapTests(SynchronousTestCase):
     def test_a_write_that_was_thought_broken_off(self) -> None:
         """K15: bytes that are there already are not taken for a hole: the past stays."""

@@ -387,6 +387,17 @@ class SessionTests(DoorCase):
         settle(self.clock)
         self.assertEqual({m["code"] for m in viewer.messages()}, {"forbidden"})
 
+    def test_read_only_keys(self) -> None:
+        """So are raw keystrokes; none reaches the game."""
+        self.rooms.tokens.add("reader", permissions=frozenset({"console.read"}))
+        viewer, watching = self.join(token="reader", subprotocols=[RAW]), self.join(subprotocols=[RAW])
+        viewer.messages()
+        watching.messages()
+        viewer.send_bytes(b"stop\r")
+        settle(self.clock, 1)
+        self.assertEqual([m["code"] for m in viewer.messages()], ["forbidden"])
+        self.assertEqual(watching.messages(), [])
+
     def test_ping(self) -> None:
         """Answered by `pong` with the time."""
         viewer = self.join()

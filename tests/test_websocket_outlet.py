@@ -31,6 +31,22 @@ class Handle(socket.socket):
         return size
 
 
+class Large:
+    """An OutputFrame."""
+
+    def __init__(self, whole: bytes) -> None:
+        self._whole = whole
+
+    def __len__(self) -> int:
+        return len(self._whole)
+
+    def __bytes__(self) -> bytes:
+        return self._whole
+
+    def send(self, to: socket.socket) -> int:
+        return to.send(self._whole)
+
+
 class Tcp:
     """A transport as Twisted's own: it keeps what it is given until `drain`, on the same socket."""
 
@@ -129,17 +145,24 @@ class TestStraight(OutletCase):
         outlet.write(b"c")
         self.assertEqual((transport.producer, transport.kept), (None, b"bc"))
 
-    @given(st.lists(st.one_of(st.binary(min_size=1, max_size=9), st.integers(0, 12)), max_size=25))
+    @given(
+        st.lists(
+            st.one_of(
+                st.binary(min_size=1, max_size=9), st.binary(min_size=1, max_size=9).map(Large), st.integers(0, 12)
+            ),
+            max_size=25,
+        )
+    )
     @settings(max_examples=60, deadline=None)
-    def test_any_pattern(self, steps: list[bytes | int]) -> None:
+    def test_any_pattern(self, steps: list[bytes | Large | int]) -> None:
         """Whatever the kernel takes and when, the bytes come in order, each once; full and free take turns."""
         self.handle.taken, self.turns[:] = b"", []
         transport, outlet = self.straight()
         expected = b"101"
         for step in steps:
-            if isinstance(step, bytes):
+            if not isinstance(step, int):
                 outlet.write(step)
-                expected += step
+                expected += bytes(step)
             else:
                 transport.drain(step)
             self.assertEqual(self.handle.taken + transport.kept, expected)

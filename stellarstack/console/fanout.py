@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from enum import Enum
 from itertools import islice
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -207,24 +207,30 @@ class FanOutViewer:
         self.wire.write(output_frame(data.decode("utf-8", "replace"), start, self.at, self._fanout.now()))
 
 
-class FanOut:
-    """All viewers of one console. `cap`: bytes kept for those whose wire is full. `rate`: bytes a second that are
-    shown at all, 0 where that is not bounded; the rest of a second is one hole, which `gap` tells.
+class Bounds(NamedTuple):
+    """`cap`: bytes kept for those whose wire is full. `rate`: bytes a second that are shown at all, 0 where that is
+    not bounded; the rest of a second is one hole, which `gap` tells.
     """
 
+    cap: int
+    rate: int = 0
+
+
+class FanOut:
+    """All viewers of one console. `pages`: of frames that many of them get."""
+
     def __init__(
-        self, *, past: Past, cap: int, clock: IReactorTime, now: Callable[[], float], end: int, pages: FramePages,
-        rate: int = 0,
+        self, *, past: Past, bounds: Bounds, clock: IReactorTime, now: Callable[[], float], end: int, pages: FramePages
     ) -> None:  # fmt: skip
         self.past = past
-        self.cap = cap
+        self.cap = bounds.cap
         self.now = now
         self._clock = clock
         self._pages = pages
         self._end = end
         self._held = b""
         self._held_timer: IDelayedCall | None = None
-        self._ration = Ration(rate, clock.seconds()) if rate else None
+        self._ration = Ration(bounds.rate, clock.seconds()) if bounds.rate else None
         self._hole_timer: IDelayedCall | None = None  # there is a hole at the end of what was shown
         self._viewers: tuple[FanOutViewer, ...] = ()
         self._items: deque[tuple[Piece | Notice, int]] = deque()  # and what each weighed when it came

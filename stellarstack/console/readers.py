@@ -49,6 +49,7 @@ class LineReaders:
         self._backlog = bytearray()
         self._untold = 0
         self._flood_until = float("-inf")
+        self._guessed = False  # the lines of large pieces are
         self.unpublished = 0  # lines so far that `server.log` did not tell
         self._backlog_timer: IDelayedCall | None = None
         self._part_timer: IDelayedCall | None = None
@@ -95,6 +96,7 @@ class LineReaders:
     def _skip(self, data: bytes) -> None:
         self._cutter.skip(data)
         if self._publish:
+            self._guessed = self._guessed or len(data) > _LARGE
             self._not_published(_newlines(data))
 
     def _wait(self, data: bytes) -> None:
@@ -155,9 +157,10 @@ class LineReaders:
     def _tell_untold(self) -> None:
         self._told_timer = None
         untold, self._untold = self._untold, 0
+        about, self._guessed = "some " if self._guessed else "", False
         if untold > _FLOOD_LINES:
             self._flood_until = self._clock.seconds() + 1.0
-        self._emit("daemon", f"… some {untold} lines more than are sent on; the console has them all")
+        self._emit("daemon", f"… {about}{untold} lines more than are sent on; the console has them all")
 
     def _emit(self, stream: str, message: str) -> None:
         now = self._now()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from stellarstack.console.endings import Endings
-from stellarstack.console.fanout import FanOut, FanOutViewer
+from stellarstack.console.fanout import Bounds, FanOut, FanOutViewer
 from stellarstack.console.notes import Notes
 from stellarstack.console.scrollback import Scrollback
 from stellarstack.console.surroundings import Surroundings
@@ -38,8 +38,8 @@ class Views:
         self._joins = joins
         self._closed = False
         self.fanout = FanOut(
-            past=self, cap=around.config.viewer_buffer, clock=around.clock, now=around.now, end=scrollback.end,
-            rate=around.config.flood_viewer_bytes_per_second, pages=around.pages,
+            past=self, bounds=Bounds(around.config.viewer_buffer, around.config.flood_viewer_bytes_per_second),
+            clock=around.clock, now=around.now, end=scrollback.end, pages=around.pages,
         )  # fmt: skip
 
     # ---------------------------------------------------------------- where a viewer begins

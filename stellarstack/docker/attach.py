@@ -38,9 +38,7 @@ READ_MAX = 256 << 10  # while a flood goes on
 READ_USUAL = 16 << 10  # else: memory for more costs a key's echo what the reading itself does
 PACED_FROM = 2048
 PACE, PACE_MOST = 0.001, 0.008
-# Bytes a piece between which a flood's rests stay as they are. The engine's socket holds some 208 KB; behind it the
-# engine has room for as much again many times, so a full one stops no game.
-FEW, MANY = 150 << 10, 200 << 10
+FEW, MANY = 96 << 10, 160 << 10  # bytes a piece between which a flood's rests stay as they are
 CLOSE_GRACE = 1.0
 
 _PARAMS: Mapping[str, str | bytes] = {"stream": "1", "stdin": "1", "stdout": "1", "stderr": "1"}
@@ -91,7 +89,7 @@ class Attaching:
             await connect(self._reactor, self._clock, self._socket, protocol)
         except OSError as error:
             self._client.forget_version()
-            raise unreachable(error) from error
+            raise DockerUnavailable(f"Docker does not answer: {error.strerror}") from error
         await protocol.agreed
 
 

@@ -53,6 +53,7 @@ class EngineStream(FileDescriptor):
         self._reactor = reactor
         self._handle = handle
         self._protocol = protocol
+        self._aborting = False
         self.connected = 1
         protocol.makeConnection(self)
         self.startReading()
@@ -67,6 +68,8 @@ class EngineStream(FileDescriptor):
         return "engine"
 
     def doRead(self) -> Exception | None:
+        if self._aborting:
+            return None
         try:
             data = self._handle.recv(self.bufferSize)
         except BlockingIOError:
@@ -79,6 +82,8 @@ class EngineStream(FileDescriptor):
         return None
 
     def writeSomeData(self, data: bytes) -> int | BaseException:
+        if self._aborting:
+            return 0
         try:
             return self._handle.send(data)
         except BlockingIOError:
@@ -87,8 +92,9 @@ class EngineStream(FileDescriptor):
             return ConnectionLost()
 
     def abortConnection(self) -> None:
-        """Ends it at once, whatever waits."""
-        if self.connected:
+        """Ends it at once, whatever waits; nothing is read or written any more."""
+        if self.connected and not self._aborting:
+            self._aborting = True
             self.stopReading()
             self.stopWriting()
             self._reactor.callLater(0, self.connectionLost, Failure(ConnectionAborted()))
