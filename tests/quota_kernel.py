@@ -32,7 +32,7 @@ sleep 10
 
 
 class NoQuotaKernel(Exception):
-    """There is no User Mode Linux on this machine."""
+    """There is no User Mode Linux on this machine, or none that can run here."""
 
 
 def find_kernel() -> tuple[Path, Path]:
@@ -63,6 +63,8 @@ def run_inside(words: list[str], image: Path) -> tuple[int, str]:
             stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=TIMEOUT, check=False,
             env={**os.environ, "TMPDIR": str(folder)},
         )  # fmt: skip
+        if "set fp regs failed" in machine.stdout:  # it has no room for the registers of a CPU with AMX
+            raise NoQuotaKernel("User Mode Linux does not run on this CPU")
         if not (folder / "status").exists():
             raise AssertionError(f"the kernel died: {machine.stdout[-2000:]} {machine.stderr[-2000:]}")
         return int((folder / "status").read_text()), (folder / "out").read_text(errors="replace")
