@@ -1,0 +1,38 @@
+"""Puts what the daemon has in memory after its start into huge pages, once.
+
+A key that is typed after some idle milliseconds touches a little of very many objects, each in a page whose address no
+cache knows any more. In huge pages they are few, which takes a twentieth off the key's whole way. Linux 6.1 or newer;
+an older kernel, or one without huge pages, says no and everything is as before.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+SIZE = 2 << 20  # bytes of a huge page
+_MOST = 40  # huge pages, which take 40 ms
+_COLLAPSE = 25  # MADV_COLLAPSE
+_LINE = re.compile(r"([0-9a-f]+)-([0-9a-f]+) rw-p [0-9a-f]+ 00:00 0 *(.*)")
+
+
+def heaps(maps: str) -> Iterator[int]:
+    """Where a huge page fits into private memory that belongs to no file, of what /proc/self/maps says."""
+    for line in maps.splitlines():
+        found = _LINE.fullmatch(line)
+        if found is not None and (found[3] in ("", "[heap]") or found[3].startswith("[anon")):
+            start, end = int(found[1], 16), int(found[2], 16)
+            yield from range(-(-start // SIZE) * SIZE, end // SIZE * SIZE, SIZE)
+
+
+def collapse() -> int:
+    """Answers how many huge pages there are now. Takes a millisecond each."""
+    try:
+        places = list(heaps(Path("/proc/self/maps").read_text()))
+        libc = ctypes.CDLL(None)
+    except OSError:
+        return 0
+    libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    return sum(libc.madvise(place, SIZE, _COLLAPSE) == 0 for place in places[:_MOST])

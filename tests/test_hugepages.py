@@ -1,0 +1,30 @@
+"""Which memory is put into huge pages, and that nothing in it is harmed."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from stellarstack.hugepages import SIZE, collapse, heaps
+
+MAPS = """\
+55d0c8a00000-55d0c8a01000 r--p 00000000 fe:00 131 /usr/bin/python3.11
+55d0c9000000-55d0c9500000 rw-p 00000000 00:00 0                          [heap]
+7f0000100000-7f0000300000 rw-p 00000000 00:00 0 
+7f0000300000-7f0000900000 rw-s 00000000 00:01 77                         /memfd:frames (deleted)
+7f0001000000-7f0001200000 rw-p 00000000 00:00 0                          [anon:glibc: malloc]
+7f0002000000-7f0002400000 rw-p 00010000 fe:00 132                        /usr/lib/libc.so.6
+7f0003000000-7f0003400000 ---p 00000000 00:00 0 
+7ffd0c000000-7ffd0c400000 rw-p 00000000 00:00 0                          [stack]
+"""  # noqa: W291  as the kernel writes it
+
+
+class HugePageTests(SynchronousTestCase):
+    def test_heaps(self) -> None:
+        """Of the memory that is ours alone and no file's, as many as fit: no stack, nothing shared, nothing guarded."""
+        self.assertEqual(list(heaps(MAPS)), [0x55D0C9000000, 0x55D0C9200000, 0x7F0001000000])
+
+    def test_collapse(self) -> None:
+        """What was in memory is as it was, whether or not the kernel does it."""
+        rows = [bytes([number % 251]) * 1000 for number in range(8 * SIZE // 1000)]
+        self.assertGreaterEqual(collapse(), 0)
+        self.assertTrue(all(row == bytes([number % 251]) * 1000 for number, row in enumerate(rows)))
