@@ -17,12 +17,14 @@ from zope.interface import implementer
 from stellarstack.docker.attach import (
     CLOSE_GRACE,
     FEW,
-    MANY,
+    FULL,
+    OVER,
     PACE,
     PACE_MOST,
     PACED_FROM,
     READ_MAX,
     READ_USUAL,
+    SMALL,
     AttachProtocol,
     Joined,
     detach_keys,
@@ -203,15 +205,30 @@ class PacingTests(AttachCase):
         return seconds
 
     def test_rests_grow_with_a_flood(self) -> None:
-        """While a flood's pieces are small its rests grow, up to a bound; large pieces make them shorter again."""
+        """While a flood's pieces are small its rests grow, up to a bound; full ones make them shorter again."""
         rests = [self.read(PACED_FROM) for _ in range(8)]
         self.assertEqual([round(rest / PACE, 2) for rest in rests[:3]], [1, 1.5, 2.25])
         self.assertAlmostEqual(rests[-1], PACE_MOST)
-        self.assertAlmostEqual(self.read(FEW), PACE_MOST)
-        self.assertAlmostEqual(self.read(MANY + 1), PACE_MOST / 1.5)
+        self.assertAlmostEqual(self.read(READ_MAX), PACE_MOST / 1.5)
+        between = round(READ_MAX * (SMALL + FULL) / 2)
+        self.assertAlmostEqual(self.read(between), PACE_MOST / 1.5)
+        self.assertAlmostEqual(self.read(between // 2), PACE_MOST)
         for _ in range(8):
-            last = self.read(MANY + 1)
+            last = self.read(READ_MAX)
         self.assertAlmostEqual(last, PACE)
+
+    def test_a_small_socket(self) -> None:
+        """Where the engine's socket holds less, a piece that fills it counts as full: the game is not held back."""
+        for _ in range(30):
+            last = self.read(FEW + 1)
+        self.assertAlmostEqual(last, PACE)
+
+    def test_a_flood_with_pauses(self) -> None:
+        """A flood that pauses for some milliseconds goes on where its rests were."""
+        for _ in range(8):
+            self.read(PACED_FROM)
+        self.clock.advance(OVER / 2)
+        self.assertAlmostEqual(self.read(PACED_FROM), PACE_MOST)
 
     def test_no_flood(self) -> None:
         """Large pieces now and then, such as a screen that is drawn anew, rest no longer than the first."""

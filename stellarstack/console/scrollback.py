@@ -17,9 +17,9 @@ from stellarstack.core.streams import orphans
 from stellarstack.tasks import Tasks, sleep
 
 RECENT = 256 * 1024  # bytes always in memory
-_BATCH = 2 << 20  # unsaved bytes that are written at once
+_BATCH = 4 << 20  # unsaved bytes that are written at once
 _BATCH_AFTER = 0.1  # seconds that others wait
-_BACKLOG, _BACKLOG_FAILING = 8 << 20, 1 << 20  # unsaved bytes at most; above, the oldest are given up
+_BACKLOG, _BACKLOG_FAILING = 12 << 20, 1 << 20  # unsaved bytes at most; above, the oldest are given up
 GIVEN_OUT = _BACKLOG + RECENT  # viewers may have seen so many bytes more than a daemon that died had on disk
 _LOOK_BACK = 65536  # bytes in which a line's start is looked for
 _RETRY_FIRST, _RETRY_MOST = 1.0, 30.0
