@@ -100,8 +100,8 @@ class BenchNode(NodeProcess):
     def cpu(self) -> float:
         """CPU seconds of the daemon so far."""
         assert self.process is not None
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        clock = ~self.process.pid << 3 | 2  # clock_getcpuclockid(3): to the nanosecond, where /proc counts ticks of 10 ms
+        return time.clock_gettime(clock)
 
     @contextlib.contextmanager
     def largest(self) -> Iterator[list[int]]:
