@@ -100,8 +100,7 @@ class BenchNode(NodeProcess):
     def cpu(self) -> float:
         """CPU seconds of the daemon so far."""
         assert self.process is not None
-        clock = ~self.process.pid << 3 | 2  # clock_getcpuclockid(3): to the nanosecond, where /proc counts ticks of 10 ms
-        return time.clock_gettime(clock)
+        return time.clock_gettime(~self.process.pid << 3 | 2)  # clock_getcpuclockid(3); /proc counts ticks of 10 ms
 
     @contextlib.contextmanager
     def largest(self) -> Iterator[list[int]]:

@@ -163,7 +163,7 @@ class DockerStreamTests(TestCase):
     async def test_out_of_memory(self) -> None:
         """A container that the kernel kills for its memory ends with 137 and says so."""
         host: dict[str, Json] = {"Memory": 8 << 20, "MemorySwap": 8 << 20, "NetworkMode": "none"}
-        # The engine hears of the kill from elsewhere than of the end: an end at once may come first, and nothing after it.
+        # The engine hears of the kill elsewhere than of the end: an end at once may come first, and nothing after.
         script = "head -c 100000000 /dev/zero | tail -n 1 >/dev/null & wait $!; code=$?; sleep 1; exit $code"
         made = await self.make(script, HostConfig=host)
         await self.engine.start(made)
