@@ -16,7 +16,7 @@ from twisted.python.components import Componentized
 
 from stellarstack.config_loader import load_config
 from stellarstack.errors import ConfigError, StellarError
-from stellarstack.hugepages import collapse
+from stellarstack.heap import collapse, keep_freed
 from stellarstack.logs import log_observer
 from stellarstack.reactor import install
 from stellarstack.stages import StagedService
@@ -100,6 +100,7 @@ class Daemon(StagedService):
 
     def _has_begun(self) -> None:
         spare_the_collector()
+        keep_freed()
         collapse()
         self._node.begun()
 

@@ -1,8 +1,11 @@
-"""Puts what the daemon has in memory after its start into huge pages, once.
+"""How the daemon's memory lies: what is there after its start in huge pages, what is freed kept for the next use.
 
 A key that is typed after some idle milliseconds touches a little of very many objects, each in a page whose address no
 cache knows any more. In huge pages they are few, which takes a twentieth off the key's whole way. Linux 6.1 or newer;
 an older kernel, or one without huge pages, says no and everything is as before.
+
+The pieces of a flood are freed some megabytes at a time. The C library would give those to the kernel, which has to
+fill them with zeros and hand them out again page by page: a twentieth of what a flood costs.
 """
 
 from __future__ import annotations
@@ -15,6 +18,8 @@ from pathlib import Path
 SIZE = 2 << 20  # bytes of a huge page
 _MOST = 40  # huge pages, which take 40 ms
 _COLLAPSE = 25  # MADV_COLLAPSE
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # mallopt(3)
+_KEPT, _LARGE = 16 << 20, 1 << 20  # bytes that are free at the heap's end at most; and of what never was in the heap
 _LINE = re.compile(r"([0-9a-f]+)-([0-9a-f]+) rw-p [0-9a-f]+ 00:00 0 *(.*)")
 
 
@@ -25,6 +30,15 @@ def heaps(maps: str) -> Iterator[int]:
         if found is not None and (found[3] in ("", "[heap]") or found[3].startswith("[anon")):
             start, end = int(found[1], 16), int(found[2], 16)
             yield from range(-(-start // SIZE) * SIZE, end // SIZE * SIZE, SIZE)
+
+
+def keep_freed() -> bool:
+    """Freed memory at the heap's end stays with the process, up to 16 MiB. False: this C library has no such option."""
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return False
+    return bool(mallopt(_TRIM_THRESHOLD, _KEPT) and mallopt(_MMAP_THRESHOLD, _LARGE))
 
 
 def collapse() -> int:

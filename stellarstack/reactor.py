@@ -1,4 +1,4 @@
-"""The daemon's reactor: Twisted's epoll, without a logging context around each event.
+"""The daemon's reactor: Twisted's epoll, without a logging context around each event and each turn.
 
 Twisted gives every event a context in which old-style log lines find out whose they are. Nobody here asks it (our
 loggers have names of their own), and after a few idle milliseconds, when no cache has that code any more, it takes
@@ -8,6 +8,7 @@ longer than all else that a typed key needs to get to its game.
 from __future__ import annotations
 
 import sys
+from select import EPOLLIN
 
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.main import installReactor
@@ -27,11 +28,30 @@ class QuietReactor(EPollReactor):
             if descriptor is None:  # an earlier event of this turn has closed it
                 continue
             try:
-                self._doReadOrWrite(descriptor, number, event)  # type: ignore[no-untyped-call]  # Twisted's
+                if event != EPOLLIN:
+                    self._doReadOrWrite(descriptor, number, event)  # type: ignore[no-untyped-call]  # Twisted's
+                    continue
+                try:  # the usual one, here: a call less on the way of a key
+                    lost = descriptor.doRead()
+                except Exception as error:
+                    self._log.failure("{descriptor} could not be read", descriptor=descriptor)
+                    lost = error
+                if lost:
+                    self._disconnectSelectable(descriptor, lost, True)  # type: ignore[no-untyped-call]  # Twisted's
             except Exception:
                 self._log.failure("an event of {descriptor} could not be looked after", descriptor=descriptor)
 
     doIteration = doPoll
+
+    def mainLoop(self) -> None:
+        """Turns until it is stopped; an error of a turn is logged, and the next begins."""
+        while self._started:
+            try:
+                while self._started:
+                    self.runUntilCurrent()
+                    self.doPoll(self.running and self.timeout())
+            except Exception:
+                self._log.failure("a turn of the reactor failed")
 
 
 def install() -> None:

@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config": GROUND,
     "config_checks": GROUND | {"config"},
     "config_loader": GROUND | {"config", "config_checks"},
-    "hugepages": set(),
+    "heap": set(),
     "interfaces": GROUND,
     "viewing": GROUND,
     "tasks": {"errors"},

@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 from twisted.internet.abstract import FileDescriptor
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IReactorFDSet, IReactorTCP, IReactorTime
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
@@ -101,6 +102,38 @@ class QuietReactorTests(SynchronousTestCase):
         self.reactor.doIteration(1)
         self.assertEqual([ear.data for ear in ears], [b"x"] * 3)
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError, ValueError)), 2)
+
+    def test_an_end(self) -> None:
+        """One that read the end of its stream loses its connection; it is not asked again."""
+
+        class Ended(Ear):
+            def doRead(self) -> Any:
+                return ConnectionDone()
+
+        read, write = self.pipe()
+        ear = Ended(self.reactor, read)
+        os.write(write, b"x")
+        self.reactor.doIteration(1)
+        self.reactor.doIteration(0)
+        self.assertEqual(ear.lost, ["ConnectionDone"])
+        self.assertNotIn(ear, self.reactor.getReaders())
+
+    def test_turns(self) -> None:
+        """The loop goes on over a turn that fails, and ends when it is told to."""
+        turns: list[str] = []
+
+        def turn(_: object) -> None:
+            turns.append("turn")
+            if len(turns) == 2:
+                raise RuntimeError("a bug")
+            if len(turns) == 4:
+                self.reactor._started = False
+
+        self.patch(self.reactor, "doPoll", turn)
+        self.reactor._started = True
+        self.reactor.mainLoop()
+        self.assertEqual(len(turns), 4)
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
 
     def test_closed_in_the_same_turn(self) -> None:
         """A descriptor that another's event takes away is not told of its own any more."""

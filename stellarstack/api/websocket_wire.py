@@ -15,6 +15,7 @@ from stellarstack.sockets import progress
 from stellarstack.viewing import Frame
 
 _OPEN = WebSocketServerProtocol.STATE_OPEN
+_READ = 8192  # bytes: what is typed is small, and memory for more costs a key's way what the reading itself does
 FRAME_MAX = 65536  # bytes of a frame and of a message from a viewer, PROTOCOL 8
 
 
@@ -86,6 +87,7 @@ class ConsoleWire(WebSocketServerProtocol):
 
     def onOpen(self) -> None:
         self._outlet = outlet_of(self.transport, self._turned)
+        self.transport.bufferSize = _READ
         self._session.opened(self)
 
     def dataReceived(self, data: bytes) -> None:

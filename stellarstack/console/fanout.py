@@ -113,7 +113,7 @@ class FanOutViewer:
         if isinstance(item, Piece):
             if item.after_hole:
                 self._step_over(item.before(self.encoding))
-            self.at = item.after(self.encoding)
+            self.at = item.end - item.back if self.encoding is Encoding.JSON else item.end
         elif item.stats and not self.stats:
             return
         frame = item.frame(self.encoding)

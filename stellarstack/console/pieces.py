@@ -37,20 +37,20 @@ class Piece:
     def frame(self, encoding: Encoding) -> Frame:
         """Its frame, built at the first asking; empty where it has nothing to show in this encoding."""
         if encoding is Encoding.RAW:
-            if self._raw is None:
-                self._raw = self._raw_frame()
-            return self._raw
+            raw = self._raw
+            if raw is None:
+                data, size = self._data, len(self._data)
+                if size >= LARGE:
+                    raw = LargeFrame(binary_head(size), data, self._pages)
+                else:
+                    raw = binary_frame(data) if data else b""
+                self._raw = raw
+            return raw
         if encoding is Encoding.PLAIN:
             return self._data
         if self._json is None:
             self._json = self._text_frame()
         return self._json
-
-    def _raw_frame(self) -> Frame:
-        size = len(self._data)
-        if size >= LARGE:
-            return LargeFrame(binary_head(size), self._data, self._pages)
-        return binary_frame(self._data) if size else b""
 
     def _text_frame(self) -> Frame:
         whole = self._held + self._data if self._held else self._data
@@ -64,10 +64,6 @@ class Piece:
     def before(self, encoding: Encoding) -> int:
         """The offset of the first byte that a viewer is shown by this."""
         return self.offset - len(self._held) if encoding is Encoding.JSON else self.offset
-
-    def after(self, encoding: Encoding) -> int:
-        """The offset up to which a viewer has seen the stream after this."""
-        return self.end - self.back if encoding is Encoding.JSON else self.end
 
     @property
     def weight(self) -> int:

@@ -72,19 +72,18 @@ class Bucket:
 
     def take(self, amount: float, now: float) -> bool:
         """Whether `amount` is granted now."""
-        if not self.holds(amount, now):
-            return False
-        self._level -= amount
-        return True
-
-    def holds(self, amount: float, now: float) -> bool:
-        """Whether it would be."""
         level, most = self._level, self._most
         if now > self._at:
             level += (now - self._at) * self._rate
-            self._level = level = level if level < most else most
+            level = level if level < most else most
         self._at = now
-        return level >= (amount if amount < most else most)
+        granted = level >= (amount if amount < most else most)
+        self._level = level - amount if granted else level
+        return granted
+
+    def give_back(self, amount: float) -> None:
+        """What was just taken was not used."""
+        self._level += amount
 
 
 class ConsoleSession:
@@ -182,7 +181,12 @@ class ConsoleSession:
         """
         if self._phase is not _OPEN or not self._may_write or self._encoding is not Encoding.RAW or not data:
             return False
-        return self._bytes.holds(len(data), now) and self._messages.take(1, now) and self._bytes.take(len(data), now)
+        if not self._messages.take(1, now):
+            return False
+        granted = self._bytes.take(len(data), now)
+        if not granted:
+            self._messages.give_back(1)
+        return granted
 
     def received(self, frame: str | bytes, now: float, wall: float) -> Sequence[Effect]:
         """A text (str) or binary (bytes) message from the viewer, at most 64 KiB."""

@@ -29,6 +29,9 @@ class Encoding(Enum):
     PLAIN = "plain"
 
 
+_SMALL = tuple(bytes((_BINARY, size)) for size in range(126))  # heads of binary frames, by their size
+
+
 def _head(first: int, size: int) -> bytes:
     if size < 126:
         return bytes((first, size))
@@ -43,7 +46,8 @@ def _frame(first: int, payload: bytes) -> bytes:
 
 def binary_frame(payload: bytes) -> bytes:
     """Terminal bytes, as they are."""
-    return _frame(_BINARY, payload)
+    size = len(payload)
+    return (_SMALL[size] if size < 126 else _head(_BINARY, size)) + payload
 
 
 def binary_head(size: int) -> bytes:
