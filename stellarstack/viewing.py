@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from socket import socket
@@ -76,6 +76,9 @@ class ViewerWire(Protocol):
 
     def write(self, frame: Frame) -> None:
         """A whole frame in the viewer's encoding. The same object goes to every viewer."""
+
+    def straight(self) -> Callable[[Frame], None]:
+        """A shorter way for what `write` is for, from `ready` on until the viewer leaves."""
 
     def close(self, code: int, reason: str) -> None:
         """The console is gone; `code` as PROTOCOL 8's table."""

@@ -58,6 +58,8 @@ class BufferedOutlet:
 class StraightOutlet:
     """Straight to the socket; see the module. Full as soon as the kernel does not take a whole frame."""
 
+    __slots__ = ("_began", "_handle", "_held", "_transport", "_turned", "full")
+
     def __init__(self, transport: Any, handle: socket.socket, turned: Turned) -> None:
         self._transport = transport
         self._handle = handle

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall
@@ -268,6 +268,10 @@ class SocketSession:
     def write(self, frame: Frame) -> None:
         if self._close is None and self._wire is not None:
             self._wire.write_frame(frame)
+
+    def straight(self) -> Callable[[Frame], None]:
+        """See ViewerWire.straight: whether it is open need not be asked for a viewer that has not left."""
+        return self.write if self._wire is None else self._wire.straight()
 
     def close(self, code: int, reason: str) -> None:
         """Ends the session, from whatever side. What was written before is still sent."""

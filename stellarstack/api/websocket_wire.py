@@ -169,6 +169,10 @@ class ConsoleWire(WebSocketServerProtocol):
         if self.state == self.STATE_OPEN and self._outlet is not None:
             self._outlet.write(frame)
 
+    def straight(self) -> Callable[[Frame], None]:
+        """`write_frame` for as long as the WebSocket is open."""
+        return self.write_frame if self._outlet is None else self._outlet.write
+
     def close_with(self, code: int, reason: str) -> None:
         """Sends the close frame; nothing of ours follows it."""
         if self.state == self.STATE_OPEN:

@@ -35,6 +35,9 @@ class _State(Enum):
     GONE = "gone"
 
 
+_LIVE = _State.LIVE  # looked up for each frame and viewer
+
+
 class Past(Protocol):
     """Where replay takes its bytes from."""
 
@@ -50,9 +53,15 @@ class Past(Protocol):
 class FanOutViewer:
     """One viewer's place in the stream; `at` is the offset up to which it has been shown."""
 
+    __slots__ = (
+        "_fanout", "_full", "_past", "_pumping", "_room", "_unknown_seen", "_write", "at", "encoding", "next_item",
+        "state", "stats", "wire",
+    )  # fmt: skip
+
     def __init__(self, *, fanout: FanOut, wire: ViewerWire, encoding: Encoding, stats: bool, at: int) -> None:
         self._fanout = fanout
         self.wire = wire
+        self._write = wire.straight()
         self.encoding = encoding
         self.stats = stats
         self.at = at
@@ -62,6 +71,7 @@ class FanOutViewer:
         self._full = False
         self._pumping = False
         self._room: Deferred[None] | None = None
+        self._unknown_seen: int | None = None  # a gap of unknown size that it was told of, and its place
 
     # ---------------------------------------------------------------- told by its wire
 
@@ -98,7 +108,7 @@ class FanOutViewer:
 
     def take(self, item: Piece | Notice, number: int) -> bool:
         """A new item; answers whether it must be kept for this viewer."""
-        if self.state is _State.LIVE:
+        if self.state is _LIVE:
             if not self._full:
                 self._show(item)
                 return False
@@ -118,7 +128,7 @@ class FanOutViewer:
             return
         frame = item.frame(self.encoding)
         if frame:
-            self.wire.write(frame)
+            self._write(frame)
 
     def _step_over(self, to: int) -> None:
         """It is not shown what lies before `to`."""
@@ -186,8 +196,6 @@ class FanOutViewer:
             if self.state is _State.REPLAY:
                 self._show_page(start, data[: max(0, newest - start)], unknown)
         return None
-
-    _unknown_seen: int | None = None
 
     def _show_page(self, start: int, data: bytes, unknown: int | None) -> None:
         if start > self.at:

@@ -15,8 +15,6 @@ LARGE = 16384  # bytes from which a frame is worth it
 AMONG = 4  # viewers from which pages are
 _KEPT = 4 << 20  # bytes of frames after which other pages are taken
 _PAGE = 4096
-# What one `sendfile` gives: a packet on loopback is as large, and one page more would make it two.
-_STRETCH = 15 * _PAGE
 
 
 class FramePages:
@@ -57,17 +55,10 @@ class FramePages:
         generation, start = place
         if generation != self._generation:
             return 0
-        out, sent = to.fileno(), 0
         try:
-            while sent < size:
-                wanted = min(_STRETCH, size - sent)
-                took = os.sendfile(out, self._file, start + sent, wanted)
-                sent += took
-                if took < wanted:
-                    break
-        except OSError:  # full, or broken; whoever sends the rest another way finds that out
-            pass
-        return sent
+            return os.sendfile(to.fileno(), self._file, start, size)
+        except OSError:  # full, or broken; whoever sends it another way finds that out
+            return 0
 
 
 class LargeFrame:

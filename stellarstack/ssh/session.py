@@ -207,6 +207,10 @@ class ShellSession:
         if self._terminal.waiting > self._hall.config.viewer_buffer + _EARLY_MOST:
             self.close(CloseCode.POLICY, "the terminal takes nothing")
 
+    def straight(self) -> Callable[[Frame], None]:
+        """See ViewerWire.straight."""
+        return self.write
+
     def close(self, code: int, reason: str) -> None:
         """Ends the session, from whatever side. Exit status 0: its viewer left.
 
