@@ -61,6 +61,21 @@ class StreamTests(TestCase):
 
         await deferLater(reactor, 0.001)
 
+    async def test_one_piece(self) -> None:
+        """What is there at once is one piece, also where it is more than a usual read; its end is not lost by that."""
+        ear, other = await self.joined()
+        pieces: list[int] = []
+        ear.dataReceived = lambda data: pieces.append(len(data))  # type: ignore[method-assign]
+        for size, end in ((ear.transport.bufferSize, False), (ear.transport.bufferSize * 2 + 7, True)):
+            other.sendall(b"x" * size)
+            if end:
+                other.close()
+            while sum(pieces) < size:
+                await self.turn()
+            self.assertEqual(pieces, [size])
+            pieces.clear()
+        self.assertIs(await ear.ended, ConnectionDone)
+
     async def test_both_ways(self) -> None:
         """What is said at one end comes at the other, whole, also where the kernel takes it in pieces."""
         ear, other = await self.joined()

@@ -44,9 +44,13 @@ async def connect(reactor: Any, clock: IReactorTime, path: Path, protocol: Proto
 
 @implementer(ISystemHandle)
 class EngineStream(FileDescriptor):
-    """One connection; its protocol is told what a Twisted transport tells. `bufferSize`: bytes of a read at most."""
+    """One connection; its protocol is told what a Twisted transport tells.
+
+    `bufferSize`: bytes of a read; where there are as many, up to `MORE` of what follows belong to the same piece.
+    """
 
     bufferSize = 65536
+    MORE = 256 << 10
 
     def __init__(self, reactor: Any, handle: socket.socket, protocol: Protocol) -> None:
         super().__init__(reactor)
@@ -72,6 +76,8 @@ class EngineStream(FileDescriptor):
             return None
         try:
             data = self._handle.recv(self.bufferSize)
+            if len(data) == self.bufferSize < self.MORE:
+                data += self._rest()
         except BlockingIOError:
             return None
         except OSError:
@@ -80,6 +86,12 @@ class EngineStream(FileDescriptor):
             return ConnectionDone()
         self._protocol.dataReceived(data)
         return None
+
+    def _rest(self) -> bytes:
+        try:
+            return self._handle.recv(self.MORE)
+        except OSError:  # nothing is there, or the end, which the next read finds again
+            return b""
 
     def writeSomeData(self, data: bytes) -> int | BaseException:
         if self._aborting:
