@@ -16,15 +16,9 @@ from typing import Any
 from twisted.internet import protocol
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
 
+from tests.ports import free_port
+
 START_TIMEOUT = 10.0
-
-
-def free_port() -> int:
-    """A TCP port on 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def missing(program: str = "redis-server") -> str | None:

@@ -22,7 +22,8 @@ import jwt
 
 from stellarstack.ctl.websocket import Address, ConsoleSocket
 from tests.images import ensure_busybox_image
-from tests.redis_server import Ask, RedisServer, free_port
+from tests.ports import free_port
+from tests.redis_server import Ask, RedisServer
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 TOKEN = "strk_node_" + "7" * 40

@@ -32,7 +32,7 @@ from stellarstack.auth.token import MintedToken
 from stellarstack.config import TlsConfig
 from stellarstack.errors import ConfigError
 from stellarstack.tasks import Tasks
-from tests.redis_server import free_port
+from tests.ports import free_port
 from tests.test_api_control import Ears, Inbox, Servers
 from tests.test_auth_tls import Authority, pem, write
 

@@ -10,7 +10,6 @@ import pty
 import select
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.images import ensure_busybox_image
+from tests.ports import free_port
 
 NODE = f"node_ctltest{os.getpid()}"
 DEADLINE = 60.0
@@ -87,12 +87,6 @@ class Daemon:
         if found:
             subprocess.run(["docker", "rm", "-f", *found], capture_output=True, check=False)
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def until(met: Any, what: str, log: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 from itertools import count
 
@@ -14,14 +13,9 @@ from stellarstack.config import DockerConfig
 from stellarstack.docker.engine import DockerEngine
 from tests.contracts import EngineContract
 from tests.images import ensure_busybox_image
+from tests.ports import free_port
 
 _numbers = count(1)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class DockerEngineContractTests(EngineContract, TestCase):

@@ -161,14 +161,20 @@ class DockerStreamTests(TestCase):
         self.assertEqual(sorted((await self.engine.logs(made)).split()), [b"err", b"got", b"it", b"out"])
 
     async def test_out_of_memory(self) -> None:
-        """A container that the kernel kills for its memory ends with 137 and says so."""
+        """A container that the kernel kills for its memory says so.
+
+        The engine hears of a kill elsewhere than of the end. Where the kernel takes the first process along, the end
+        may come first, and the engine never tells: so some are looked at.
+        """
         host: dict[str, Json] = {"Memory": 8 << 20, "MemorySwap": 8 << 20, "NetworkMode": "none"}
-        # The engine hears of the kill elsewhere than of the end: an end at once may come first, and nothing after.
-        script = "head -c 100000000 /dev/zero | tail -n 1 >/dev/null & wait $!; code=$?; sleep 1; exit $code"
-        made = await self.make(script, HostConfig=host)
-        await self.engine.start(made)
-        await self.engine.wait(made)
-        self.assertTrue((await self.engine.inspect(made)).oom_killed)
+        script = "head -c 100000000 /dev/zero | tail -n 1 >/dev/null & wait $!; sleep 1"
+        for _ in range(5):
+            made = await self.make(script, HostConfig=host)
+            await self.engine.start(made)
+            await self.engine.wait(made)
+            if (await self.engine.inspect(made)).oom_killed:
+                return
+        self.fail("five were killed, and the engine told of none")
 
 
 def open_files() -> int:

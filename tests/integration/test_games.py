@@ -6,7 +6,6 @@ import json
 import os
 import select
 import shutil
-import socket
 import sqlite3
 import time
 from contextlib import closing
@@ -19,6 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.games.images import MINECRAFT, MINETEST, OPENTTD, LocalName, ensure_game_images
 from tests.games.queries import minetest_peer, openttd_found, openttd_game
 from tests.integration.node_process import CHECKOUT, NodeProcess, Viewer
+from tests.ports import free_port
 
 EGGS = CHECKOUT / "tests" / "eggs"
 BLUEPRINTS = CHECKOUT / "etc" / "blueprints"
@@ -30,19 +30,6 @@ def egg(name: str) -> dict[str, Any]:
     """A template as its authors exported it."""
     found: dict[str, Any] = json.loads((EGGS / f"egg-{name}.json").read_text())
     return found
-
-
-def game_port() -> int:
-    """A port that is free by TCP and by UDP."""
-    while True:
-        with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
-            tcp.bind(("127.0.0.1", 0))
-            port: int = tcp.getsockname()[1]
-            try:
-                udp.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
 
 
 def read_until_running(viewer: Viewer) -> list[bytes | str]:
@@ -68,7 +55,7 @@ class GameCase(SynchronousTestCase):
         self.node = NodeProcess()
         self.addCleanup(self.node.close)
         self.node.start()
-        self.port = game_port()
+        self.port = free_port()
 
     def name_image(self, image: str, name: str) -> None:
         """The template names an image that only a registry has: a local one by that name is used without asking."""

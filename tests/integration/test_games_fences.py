@@ -12,7 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.games.images import MINETEST, ensure_game_images
 from tests.integration.node_process import NodeProcess
-from tests.integration.test_games import BLUEPRINTS, game_port
+from tests.integration.test_games import BLUEPRINTS
+from tests.ports import free_port
 
 USER = "988"
 SERVER = "srv_1"
@@ -64,7 +65,7 @@ class FenceTests(SynchronousTestCase):
 
     def send_create(self, install: dict[str, Any] | None = None) -> tuple[str, int]:
         """The command's id, and the port of the host."""
-        port = game_port()
+        port = free_port()
         ports = [{"host": port, "container": 30000, "protocol": "both"}]
         config = {"memory": 256, "cpu": 0.75, "pids": 48, "disk": 512, "ports": ports}
         more: dict[str, Any] = {} if install is None else {"install": install}

@@ -19,8 +19,9 @@ from stellarstack.redis.dial import Login, RedisDialer
 from stellarstack.redis.embedded import EmbeddedRedis
 from stellarstack.redis.valkey import ValkeyConfig, ValkeyProcess, alive
 from tests.integration.redis_waiting import until
+from tests.ports import free_port
 from tests.redis_fakes import NODE
-from tests.redis_server import Ask, RedisServer, free_port
+from tests.redis_server import Ask, RedisServer
 
 clock: Any = reactor
 TOKEN = 'strk_node_"quoted" \\ token#1'

@@ -6,8 +6,9 @@ from stellarstack.core.messages import commands_queue, events_log
 from stellarstack.redis.dial import Login
 from tests.integration.redis_waiting import until
 from tests.integration.test_redis_link import LinkCase
+from tests.ports import free_port
 from tests.redis_fakes import NODE
-from tests.redis_server import RedisServer, free_port, missing
+from tests.redis_server import RedisServer, missing
 
 PASSWORD = "sentinel pass"
 

@@ -28,7 +28,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.integration.node_process import NodeProcess
-from tests.redis_server import free_port
+from tests.ports import free_port
 
 KINDS = ("ed25519", "rsa", "ecdsa")  # of alice's keys
 SERVER = "srv.ssh-1"  # a dot, as ids may have

@@ -10,7 +10,8 @@ import sys
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.integration.node_process import CHECKOUT, NodeProcess
-from tests.redis_server import RedisServer, free_port
+from tests.ports import free_port
+from tests.redis_server import RedisServer
 
 
 class HealthyStartTests(SynchronousTestCase):
