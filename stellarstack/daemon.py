@@ -41,6 +41,7 @@ def makeService(options: usage.Options) -> IService:
     Ends the process with one line on standard error: status 78 where the configuration is at fault, 75 where another
     daemon holds the state folder.
     """
+    keep_freed()
     install()
     from twisted.internet import reactor  # enters the daemon here, and only here
 
@@ -100,7 +101,6 @@ class Daemon(StagedService):
 
     def _has_begun(self) -> None:
         spare_the_collector()
-        keep_freed()
         collapse()
         self._node.begun()
 

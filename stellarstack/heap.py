@@ -13,13 +13,15 @@ from __future__ import annotations
 import ctypes
 import re
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 SIZE = 2 << 20  # bytes of a huge page
 _MOST = 40  # huge pages, which take 40 ms
 _COLLAPSE = 25  # MADV_COLLAPSE
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # mallopt(3)
-_KEPT, _LARGE = 16 << 20, 1 << 20  # bytes that are free at the heap's end at most; and of what never was in the heap
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # mallopt(3)
+_KEPT = 16 << 20  # bytes that are free at the heap's end at most
+_MAPPED = 8 << 20  # bytes of a block from which it is not in the heap
 _LINE = re.compile(r"([0-9a-f]+)-([0-9a-f]+) rw-p [0-9a-f]+ 00:00 0 *(.*)")
 
 
@@ -33,20 +35,25 @@ def heaps(maps: str) -> Iterator[int]:
 
 
 def keep_freed() -> bool:
-    """Freed memory at the heap's end stays with the process, up to 16 MiB. False: this C library has no such option."""
+    """Freed memory at the heap's end stays with the process, up to 16 MiB. False: this C library has no such option.
+
+    To be called before there are threads: each would have a heap of its own.
+    """
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
         return False
-    return bool(mallopt(_TRIM_THRESHOLD, _KEPT) and mallopt(_MMAP_THRESHOLD, _LARGE))
+    wanted = (_ARENA_MAX, 1), (_TRIM_THRESHOLD, _KEPT), (_MMAP_THRESHOLD, _MAPPED)
+    return all(mallopt(option, value) for option, value in wanted)
 
 
 def collapse() -> int:
-    """Answers how many huge pages there are now. Takes a millisecond each."""
+    """Answers how many huge pages were made, which takes a millisecond each."""
     try:
         places = list(heaps(Path("/proc/self/maps").read_text()))
         libc = ctypes.CDLL(None)
     except OSError:
         return 0
     libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    return sum(libc.madvise(place, SIZE, _COLLAPSE) == 0 for place in places[:_MOST])
+    made = (place for place in places if libc.madvise(place, SIZE, _COLLAPSE) == 0)  # no stack of a thread is made one
+    return sum(1 for _ in islice(made, _MOST))

@@ -16,7 +16,7 @@ from twisted.logger import Logger
 
 
 class QuietReactor(EPollReactor):
-    """Whose errors are logged as Twisted's are: where an event raises, its connection is lost."""
+    """Whose errors are logged as Twisted's are, whatever is raised: where an event does, its connection is lost."""
 
     _log = Logger()
 
@@ -33,12 +33,12 @@ class QuietReactor(EPollReactor):
                     continue
                 try:  # the usual one, here: a call less on the way of a key
                     lost = descriptor.doRead()
-                except Exception as error:
+                except BaseException as error:
                     self._log.failure("{descriptor} could not be read", descriptor=descriptor)
                     lost = error
                 if lost:
                     self._disconnectSelectable(descriptor, lost, True)  # type: ignore[no-untyped-call]  # Twisted's
-            except Exception:
+            except BaseException:
                 self._log.failure("an event of {descriptor} could not be looked after", descriptor=descriptor)
 
     doIteration = doPoll
@@ -50,7 +50,7 @@ class QuietReactor(EPollReactor):
                 while self._started:
                     self.runUntilCurrent()
                     self.doPoll(self.running and self.timeout())
-            except Exception:
+            except BaseException:
                 self._log.failure("a turn of the reactor failed")
 
 

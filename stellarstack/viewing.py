@@ -78,7 +78,10 @@ class ViewerWire(Protocol):
         """A whole frame in the viewer's encoding. The same object goes to every viewer."""
 
     def straight(self) -> Callable[[Frame], None]:
-        """A shorter way for what `write` is for, from `ready` on until the viewer leaves."""
+        """A shorter way for frames than `write`, which asks no more whether it is open.
+
+        To be asked for before `ready`, and to be used from then on until the viewer leaves, not after.
+        """
 
     def close(self, code: int, reason: str) -> None:
         """The console is gone; `code` as PROTOCOL 8's table."""

@@ -223,6 +223,20 @@ class PacingTests(AttachCase):
             last = self.read(FEW + 1)
         self.assertAlmostEqual(last, PACE)
 
+    def test_a_lucky_piece(self) -> None:
+        """One that was larger than the others ever are is forgotten after a while."""
+        for _ in range(8):
+            self.read(READ_MAX)
+        rests = [self.read(FEW + 1) for _ in range(100)]
+        self.assertGreater(max(rests), PACE)
+        self.assertAlmostEqual(rests[-1], PACE)
+
+    def test_a_screen(self) -> None:
+        """A program that draws its screen sixty times a second is no flood: a key's echo among it waits no longer."""
+        for _ in range(20):
+            self.assertAlmostEqual(self.read(2 * PACED_FROM), PACE)
+            self.clock.advance(1 / 60 - PACE)
+
     def test_a_flood_with_pauses(self) -> None:
         """A flood that pauses for some milliseconds goes on where its rests were."""
         for _ in range(8):

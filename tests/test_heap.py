@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -21,15 +24,21 @@ MAPS = """\
 """  # noqa: W291  as the kernel writes it
 
 
+VERSION = tuple(int(number) for number in re.findall(r"\d+", os.uname().release)[:2])
+HAS_THEM = VERSION >= (6, 1) and Path("/sys/kernel/mm/transparent_hugepage").exists()
+
+
 class HugePageTests(SynchronousTestCase):
     def test_heaps(self) -> None:
         """Of the memory that is ours alone and no file's, as many as fit: no stack, nothing shared, nothing guarded."""
         self.assertEqual(list(heaps(MAPS)), [0x55D0C9000000, 0x55D0C9200000, 0x7F0001000000])
 
     def test_collapse(self) -> None:
-        """What was in memory is as it was, whether or not the kernel does it."""
+        """Huge pages are made where the kernel has them, and what was in memory is as it was."""
         rows = [bytes([number % 251]) * 1000 for number in range(8 * SIZE // 1000)]
-        self.assertGreaterEqual(collapse(), 0)
+        made = collapse()
+        if HAS_THEM:
+            self.assertGreater(made, 0)
         self.assertTrue(all(row == bytes([number % 251]) * 1000 for number, row in enumerate(rows)))
 
 

@@ -120,20 +120,24 @@ class QuietReactorTests(SynchronousTestCase):
 
     def test_turns(self) -> None:
         """The loop goes on over a turn that fails, and ends when it is told to."""
-        turns: list[str] = []
 
-        def turn(_: object) -> None:
-            turns.append("turn")
-            if len(turns) == 2:
-                raise RuntimeError("a bug")
-            if len(turns) == 4:
-                self.reactor._started = False
+        class Turning(QuietReactor):
+            turns = 0
 
-        self.patch(self.reactor, "doPoll", turn)
-        self.reactor._started = True
-        self.reactor.mainLoop()
-        self.assertEqual(len(turns), 4)
-        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+            def doPoll(self, timeout: float | None) -> None:
+                self.turns += 1
+                if self.turns == 2:
+                    raise RuntimeError("a bug")
+                if self.turns == 3:
+                    raise SystemExit("another")
+                self._started = self.turns < 5
+
+        reactor = Turning()
+        self.addCleanup(reactor._poller.close)
+        reactor._started = True
+        reactor.mainLoop()
+        self.assertEqual(reactor.turns, 5)
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError, SystemExit)), 2)
 
     def test_closed_in_the_same_turn(self) -> None:
         """A descriptor that another's event takes away is not told of its own any more."""

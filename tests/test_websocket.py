@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -488,6 +489,24 @@ class SessionTests(DoorCase):
         settle(self.clock)
         self.assertEqual((mine.close_code, other.close_code), (4403, None))
         self.assertEqual(self.rooms.seats.revoke(jti="jti-second"), 1)
+
+    def test_nothing_follows_the_close_frame(self) -> None:
+        """Whoever ends a session, what the game prints in that moment or later is not sent on it any more."""
+        ends: list[Callable[[WsClient], object]] = [
+            lambda _: self.rooms.seats.revoke(user_id="usr_1"), lambda viewer: viewer.send_frame(CLOSE, b"\x03\xe8"),
+            lambda viewer: viewer.send_frame(0x0F, b"no such opcode"),
+        ]  # fmt: skip
+        for end in ends:
+            viewer = self.join(subprotocols=[RAW], answer_close=False)
+            self.console.type(b"list\r")
+            settle(self.clock)
+            self.assertTrue(any(b"nobody" in message for message in viewer.messages() if isinstance(message, bytes)))
+            end(viewer)
+            for _ in range(3):
+                self.console.type(b"list\r")
+                settle(self.clock, 1)
+            self.assertIsNotNone(viewer.close_code)
+            self.assertEqual(viewer.messages(), [])
 
     def test_audit(self) -> None:
         """Who came, what lines were entered, who left: with address and user agent."""

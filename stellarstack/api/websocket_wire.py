@@ -170,7 +170,7 @@ class ConsoleWire(WebSocketServerProtocol):
             self._outlet.write(frame)
 
     def straight(self) -> Callable[[Frame], None]:
-        """`write_frame` for as long as the WebSocket is open."""
+        """`write_frame` without the question whether the WebSocket is open, for one who knows."""
         return self.write_frame if self._outlet is None else self._outlet.write
 
     def close_with(self, code: int, reason: str) -> None:

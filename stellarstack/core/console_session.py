@@ -82,7 +82,7 @@ class Bucket:
         return granted
 
     def give_back(self, amount: float) -> None:
-        """What was just taken was not used."""
+        """What was taken now, and nothing since, is not used."""
         self._level += amount
 
 

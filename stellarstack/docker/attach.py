@@ -38,10 +38,11 @@ READ_MAX = 256 << 10  # while a flood goes on
 READ_USUAL = 16 << 10  # else: memory for more costs a key's echo what the reading itself does
 PACED_FROM = 2048
 PACE, PACE_MOST = 0.001, 0.008
-# A flood's rests grow while its pieces are smaller than FEW, or than this share of the largest that came: so much the
-# engine's socket holds. They shrink where it was all but full.
-FEW, SMALL, FULL = 96 << 10, 0.65, 0.8
-OVER = 0.02  # seconds without a large piece, after which it is no flood any more
+# A flood's rests grow while its pieces are smaller than FEW, or than this share of the largest that came lately: so
+# much the engine's socket holds. They shrink where it was all but full. How much it holds depends on how the engine
+# writes, so a large piece counts for less with each that follows.
+FEW, SMALL, FULL, LATELY = 96 << 10, 0.65, 0.8, 0.97
+OVER = 0.005  # seconds without a large piece, after which it is no flood any more; a screen is drawn less often
 CLOSE_GRACE = 1.0
 
 _PARAMS: Mapping[str, str | bytes] = {"stream": "1", "stdin": "1", "stdout": "1", "stderr": "1"}
@@ -112,7 +113,7 @@ class AttachProtocol(Protocol):
         self._ended = False
         self._resting: IDelayedCall | None = None
         self._pace = PACE
-        self._largest = 0  # bytes of a piece so far
+        self._largest = 0.0  # bytes of a piece lately
         self._rested_at = float("-inf")
         self._prompt = False  # what is read now had waited through a rest
         self._closing: IDelayedCall | None = None
@@ -192,7 +193,7 @@ class AttachProtocol(Protocol):
     def _rest(self, size: int) -> None:
         if self._resting is not None or self._closing is not None:
             return
-        self._largest = max(self._largest, size)
+        self._largest = max(LATELY * self._largest, size)
         if not self._prompt and self._clock.seconds() - self._rested_at > OVER:
             self._pace = PACE
         elif size < max(FEW, SMALL * self._largest):

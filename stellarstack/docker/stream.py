@@ -46,7 +46,8 @@ async def connect(reactor: Any, clock: IReactorTime, path: Path, protocol: Proto
 class EngineStream(FileDescriptor):
     """One connection; its protocol is told what a Twisted transport tells.
 
-    `bufferSize`: bytes of a read; where there are as many, up to `MORE` of what follows belong to the same piece.
+    `bufferSize`: bytes of a read; where there are as many, and it is less than `MORE`, up to so many of what follows
+    belong to the same piece.
     """
 
     bufferSize = 65536
@@ -90,7 +91,7 @@ class EngineStream(FileDescriptor):
     def _rest(self) -> bytes:
         try:
             return self._handle.recv(self.MORE)
-        except OSError:  # nothing is there, or the end, which the next read finds again
+        except OSError:  # nothing is there; a reset is told once, so the next read finds an end like any other
             return b""
 
     def writeSomeData(self, data: bytes) -> int | BaseException:

@@ -98,6 +98,8 @@ class OutboxToRedisTests(TestCase):
             await until(lambda: link.connected, "the return")
             if await publisher.drained(20):
                 break
+        else:
+            self.fail("it was never drained")
         assert self.seqs() == list(range(1, 4001))
 
     async def test_lost_database(self) -> None:
