@@ -16,15 +16,15 @@ from zope.interface import implementer
 
 from stellarstack.docker.attach import (
     CLOSE_GRACE,
+    ENOUGH,
     FEW,
-    FULL,
+    LATELY,
     OVER,
     PACE,
     PACE_MOST,
     PACED_FROM,
     READ_MAX,
     READ_USUAL,
-    SMALL,
     AttachProtocol,
     Joined,
     detach_keys,
@@ -209,16 +209,19 @@ class PacingTests(AttachCase):
         rests = [self.read(PACED_FROM) for _ in range(8)]
         self.assertEqual([round(rest / PACE, 2) for rest in rests[:3]], [1, 1.5, 2.25])
         self.assertAlmostEqual(rests[-1], PACE_MOST)
-        self.assertAlmostEqual(self.read(READ_MAX), PACE_MOST / 1.5)
-        between = round(READ_MAX * (SMALL + FULL) / 2)
-        self.assertAlmostEqual(self.read(between), PACE_MOST / 1.5)
-        self.assertAlmostEqual(self.read(between // 2), PACE_MOST)
-        for _ in range(8):
+        shorter = self.read(READ_MAX)
+        self.assertLess(shorter, PACE_MOST)
+        enough = round(READ_MAX * LATELY * ENOUGH)
+        self.assertAlmostEqual(self.read(enough), shorter, 5)
+        self.assertGreater(self.read(enough // 2), shorter)
+        for _ in range(30):
             last = self.read(READ_MAX)
         self.assertAlmostEqual(last, PACE)
 
     def test_a_small_socket(self) -> None:
         """Where the engine's socket holds less, a piece that fills it counts as full: the game is not held back."""
+        for _ in range(8):
+            self.read(PACED_FROM)
         for _ in range(30):
             last = self.read(FEW + 1)
         self.assertAlmostEqual(last, PACE)

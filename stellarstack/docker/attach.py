@@ -1,8 +1,8 @@
 """A container's terminal over a connection of its own: the 101 answer that Twisted's HTTP client would drop.
 
 Reading is paced (DESIGN, fact 20): after a piece of 2 KB or more the transport rests for a millisecond, so that a
-flood comes in few large pieces instead of many small ones; while a flood goes on and its pieces are still small the
-rests grow, to 8 ms at most. A key's echo is small and is never delayed.
+flood comes in few large pieces instead of many small ones; while a flood goes on the rests are as long as it takes for
+a large one, 8 ms at most. A key's echo is small and is never delayed.
 """
 
 # mypy: allow-untyped-calls
@@ -38,10 +38,10 @@ READ_MAX = 256 << 10  # while a flood goes on
 READ_USUAL = 16 << 10  # else: memory for more costs a key's echo what the reading itself does
 PACED_FROM = 2048
 PACE, PACE_MOST = 0.001, 0.008
-# A flood's rests grow while its pieces are smaller than FEW, or than this share of the largest that came lately: so
-# much the engine's socket holds. They shrink where it was all but full. How much it holds depends on how the engine
-# writes, so a large piece counts for less with each that follows.
-FEW, SMALL, FULL, LATELY = 96 << 10, 0.65, 0.8, 0.97
+# A flood's rest is as long as it takes, by how much came in the last, until ENOUGH of what the engine's socket holds is
+# there; more, and the game would be held back. That is the largest piece that came lately, or FEW bytes; it depends on
+# how the engine writes, so a piece counts for less with each that follows.
+ENOUGH, FEW, LATELY, GROW = 0.7, 96 << 10, 0.97, 1.5
 OVER = 0.005  # seconds without a large piece, after which it is no flood any more; a screen is drawn less often
 CLOSE_GRACE = 1.0
 
@@ -196,10 +196,9 @@ class AttachProtocol(Protocol):
         self._largest = max(LATELY * self._largest, size)
         if not self._prompt and self._clock.seconds() - self._rested_at > OVER:
             self._pace = PACE
-        elif size < max(FEW, SMALL * self._largest):
-            self._pace = min(self._pace * 1.5, PACE_MOST)
-        elif size >= FULL * self._largest:
-            self._pace = max(self._pace / 1.5, PACE)
+        else:
+            change = ENOUGH * max(FEW, self._largest) / size
+            self._pace = max(PACE, min((1 + change) / 2 * self._pace, GROW * self._pace, PACE_MOST))
         if not self._prompt:
             self._pipe.bufferSize = READ_MAX
             self._pipe.pauseProducing()
