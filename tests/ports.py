@@ -6,18 +6,25 @@ import random
 import socket
 
 
-def free_port() -> int:
-    """A port that nobody has now, by TCP and by UDP.
+def free_ports(count: int) -> list[int]:
+    """So many ports that nobody has now, by TCP and by UDP.
 
-    It lies below those that the system gives to outgoing connections, so that it is still free when a server that was
+    They lie below those that the system gives to outgoing connections, so that one is still free when a server that was
     taken down comes back. Tests that run beside one another hardly ever draw the same.
     """
-    while True:
-        port = random.randrange(10_000, 20_000)
+    found: set[int] = set()
+    while len(found) < count:
+        port = random.randrange(10_000, 32_000)
         with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
             try:
                 tcp.bind(("0.0.0.0", port))
                 udp.bind(("0.0.0.0", port))
             except OSError:
                 continue
-            return port
+        found.add(port)
+    return [*found]
+
+
+def free_port() -> int:
+    """One of them."""
+    return free_ports(1)[0]

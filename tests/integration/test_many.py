@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 from ipaddress import ip_network
 from typing import Any
@@ -11,25 +10,10 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.integration.node_process import NodeProcess, blueprint
+from tests.ports import free_ports
 from tests.redis_server import RedisServer
 
 MANY = 30
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody has now, below those that the system gives to outgoing connections."""
-    found: list[int] = []
-    for port in range(20_011, 32_000):
-        with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
-            try:
-                tcp.bind(("0.0.0.0", port))
-                udp.bind(("0.0.0.0", port))
-            except OSError:
-                continue
-        found.append(port)
-        if len(found) == count:
-            return found
-    raise RuntimeError(f"this host has no {count} free ports")
 
 
 class ManyTests(SynchronousTestCase):
