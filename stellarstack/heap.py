@@ -17,7 +17,7 @@ from itertools import islice
 from pathlib import Path
 
 SIZE = 2 << 20  # bytes of a huge page
-_MOST = 40  # huge pages, which take 40 ms
+_MOST = 40  # huge pages
 _COLLAPSE = 25  # MADV_COLLAPSE
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # mallopt(3)
 _KEPT = 16 << 20  # bytes that are free at the heap's end at most
@@ -47,13 +47,14 @@ def keep_freed() -> bool:
     return all(mallopt(option, value) for option, value in wanted)
 
 
-def collapse() -> int:
-    """Answers how many huge pages were made, which takes a millisecond each."""
+def collapse() -> Iterator[int]:
+    """Makes one huge page at each step, which takes some milliseconds, and answers how many there are."""
     try:
         places = list(heaps(Path("/proc/self/maps").read_text()))
         libc = ctypes.CDLL(None)
     except OSError:
-        return 0
+        return
     libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
     made = (place for place in places if libc.madvise(place, SIZE, _COLLAPSE) == 0)  # no stack of a thread is made one
-    return sum(1 for _ in islice(made, _MOST))
+    for number, _ in enumerate(islice(made, _MOST), 1):
+        yield number

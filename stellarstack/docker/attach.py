@@ -28,13 +28,13 @@ from stellarstack.docker.containers import Containers, path_to
 from stellarstack.docker.fields import flag
 from stellarstack.docker.keys import Keys
 from stellarstack.docker.lines import Frames
-from stellarstack.docker.stream import connect
+from stellarstack.docker.stream import EngineStream, connect
 from stellarstack.docker.upgrade import UpgradeAnswer
 from stellarstack.errors import DockerUnavailable
 from stellarstack.interfaces import Attachment, OutputSink
 from stellarstack.tasks import within
 
-READ_MAX = 256 << 10  # while a flood goes on
+READ_MAX = EngineStream.MORE  # bytes of a read while a flood goes on
 READ_USUAL = 16 << 10  # else: memory for more costs a key's echo what the reading itself does
 PACED_FROM = 2048
 PACE, PACE_MOST = 0.001, 0.008

@@ -78,7 +78,7 @@ class EngineStream(FileDescriptor):
         try:
             data = self._handle.recv(self.bufferSize)
             if len(data) == self.bufferSize < self.MORE:
-                data += self._rest()
+                data += self._what_follows()
         except BlockingIOError:
             return None
         except OSError:
@@ -88,7 +88,7 @@ class EngineStream(FileDescriptor):
         self._protocol.dataReceived(data)
         return None
 
-    def _rest(self) -> bytes:
+    def _what_follows(self) -> bytes:
         try:
             return self._handle.recv(self.MORE)
         except OSError:  # nothing is there; a reset is told once, so the next read finds an end like any other
