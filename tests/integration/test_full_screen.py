@@ -36,7 +36,7 @@ while read -r word rest; do
     less) less /tmp/rows; echo "less has ended";;
     cat) cat "/data/$rest";;
     wait) sh -c 'trap "echo interrupted; exit 7" INT; echo waiting; while :; do sleep 0.1; done'; echo "ended $?";;
-    ask) printf '\033[6n\033[c\033[5nasked\n';;
+    ask) printf '\033[6n\033[c\033[5n\033]11;?\302\234asked\n';;
     say) echo "said $rest";;
     stop) exit 0;;
   esac
@@ -48,6 +48,7 @@ echo "name = boss" >/tmp/minetest.conf; echo Done
 TERM=linux exec minetestserver --terminal --gameid minetest_game --world /data/world \\
   --config /tmp/minetest.conf --logfile /tmp/log
 """
+BACKGROUND = b"\x1b]11;?\xc2\x9c"  # a question that this emulator does not answer, with the long form of its end
 ANSWERS = re.compile(rb"\x1b\[\d+;\d+R\x1b\[\?6c\x1b\[0n")
 
 
@@ -270,12 +271,15 @@ class _FullScreen(SshNodeCase):
         window = self.shell()
         window.type("ask\r")
         window.until(lambda: ANSWERS.fullmatch(window.emulator.answered), "the answers")
+        window.shows("asked")
+        self.assertIn(BACKGROUND, window.shown)
         window.shut()
         window = self.window()
         window.type("\x15say later\r")  # what was answered stands in the line that the shell reads: it is cleared
         window.shows("\nsaid later")
         self.assertIn("asked\n", window.text)
         self.assertEqual(window.emulator.answered, b"")
+        self.assertNotIn(BACKGROUND, window.shown)
         window.type("ask\r")
         window.until(lambda: ANSWERS.fullmatch(window.emulator.answered), "the answers")
 
