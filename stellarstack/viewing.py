@@ -62,7 +62,7 @@ class OutputFrame(Protocol):
     def __bytes__(self) -> bytes: ...
 
     def send(self, to: socket) -> int:
-        """Sends its beginning, as much as a stream socket takes now; answers how much. OSError: nothing."""
+        """Sends its beginning, as much as a stream socket takes now; answers how much is left. OSError: all of it."""
 
 
 Frame: TypeAlias = bytes | OutputFrame

@@ -44,7 +44,7 @@ class Large:
         return self._whole
 
     def send(self, to: socket.socket) -> int:
-        return to.send(self._whole)
+        return len(self._whole) - to.send(self._whole)
 
 
 class Tcp:

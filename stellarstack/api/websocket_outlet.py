@@ -78,11 +78,11 @@ class StraightOutlet:
                 self._fill()
             return
         try:
-            sent = self._handle.send(frame) if isinstance(frame, bytes) else frame.send(self._handle)
+            left = len(frame) - self._handle.send(frame) if isinstance(frame, bytes) else frame.send(self._handle)
         except OSError:  # it takes nothing now, or never again: the transport finds that out by itself
-            sent = 0
-        if sent < len(frame):
-            self._hold(bytes(frame)[sent:])
+            left = len(frame)
+        if left:
+            self._hold(bytes(frame)[-left:])
             self._fill()
 
     def _hold(self, rest: bytes) -> None:

@@ -22,7 +22,7 @@ from stellarstack.core.flood import Ration
 from stellarstack.core.frames import Encoding, binary_frame, gap_frame, output_frame
 from stellarstack.core.questions import PastOutput
 from stellarstack.core.streams import unfinished
-from stellarstack.viewing import ViewerWire
+from stellarstack.viewing import Frame, ViewerWire
 
 _UNFINISHED_WAITS = 0.1  # seconds, PROTOCOL 8
 _PAGE = 65536
@@ -54,21 +54,21 @@ class FanOutViewer:
     """One viewer's place in the stream; `at` is the offset up to which it has been shown."""
 
     __slots__ = (
-        "_fanout", "_full", "_past", "_pumping", "_room", "_unknown_seen", "_write", "at", "encoding", "next_item",
-        "state", "stats", "wire",
+        "_fanout", "_past", "_pumping", "_room", "_unknown_seen", "at", "encoding", "is_full", "next_item", "state",
+        "stats", "straight", "wire",
     )  # fmt: skip
 
     def __init__(self, *, fanout: FanOut, wire: ViewerWire, encoding: Encoding, stats: bool, at: int) -> None:
         self._fanout = fanout
         self.wire = wire
-        self._write = wire.straight()
+        self.straight = wire.straight()
         self.encoding = encoding
         self.stats = stats
         self.at = at
         self.state = _State.REPLAY
         self._past = PastOutput(fanout.newest(encoding))  # for a bare terminal, which answers what it is asked
         self.next_item = 0
-        self._full = False
+        self.is_full = False
         self._pumping = False
         self._room: Deferred[None] | None = None
         self._unknown_seen: int | None = None  # a gap of unknown size that it was told of, and its place
@@ -76,10 +76,10 @@ class FanOutViewer:
     # ---------------------------------------------------------------- told by its wire
 
     def full(self) -> None:
-        self._full = True
+        self.is_full = True
 
     def free(self) -> None:
-        self._full = False
+        self.is_full = False
         if self._room is not None:
             room, self._room = self._room, None
             room.callback(None)
@@ -109,26 +109,28 @@ class FanOutViewer:
     def take(self, item: Piece | Notice, number: int) -> bool:
         """A new item; answers whether it must be kept for this viewer."""
         if self.state is _LIVE:
-            if not self._full:
+            if not self.is_full:
                 self._show(item)
                 return False
             self.state, self.next_item = _State.BEHIND, number
         elif self.state is _State.REPLAY and isinstance(item, Notice) and not item.in_past:
-            if item.stats and self._full:
+            if item.stats and self.is_full:
                 return False  # the next figures come in a second
             self._show(item)
         return self.state is _State.BEHIND
 
     def _show(self, item: Piece | Notice) -> None:
+        frame: Frame | None
         if isinstance(item, Piece):
             if item.after_hole:
                 self._step_over(item.before(self.encoding))
-            self.at = item.end - item.back if self.encoding is Encoding.JSON else item.end
+            self.at, frame = item.shown(self.encoding)
         elif item.stats and not self.stats:
             return
-        frame = item.frame(self.encoding)
-        if frame:
-            self._write(frame)
+        else:
+            frame = item.frame(self.encoding) or None
+        if frame is not None:
+            self.straight(frame)
 
     def _step_over(self, to: int) -> None:
         """It is not shown what lies before `to`."""
@@ -147,7 +149,7 @@ class FanOutViewer:
         try:
             if self.next_item < self._fanout.oldest_kept:
                 self._skip_to_kept()
-            while self.state is _State.BEHIND and not self._full:
+            while self.state is _State.BEHIND and not self.is_full:
                 item = self._fanout.kept(self.next_item)
                 if item is None:
                     self.state = _State.LIVE
@@ -174,7 +176,7 @@ class FanOutViewer:
         """Shows scrollback from `at` on, until there is nothing more to read: then the viewer is live."""
         asked_for = self._fanout.newest(self.encoding)
         while self.state is _State.REPLAY:
-            if self._full:
+            if self.is_full:
                 self._room = Deferred()
                 await self._room
                 continue
@@ -327,8 +329,17 @@ class FanOut:
 
     def _send(self, item: Piece | Notice) -> None:
         keep = False
+        piece = item if isinstance(item, Piece) and not item.after_hole else None
+        encoding = None
         for viewer in self._viewers:
-            if viewer.take(item, self._number):
+            if piece is not None and viewer.state is _LIVE and not viewer.is_full:  # `take`, for nearly all of a flood
+                if viewer.encoding is not encoding:
+                    encoding = viewer.encoding
+                    at, frame = piece.shown(encoding)
+                viewer.at = at
+                if frame is not None:
+                    viewer.straight(frame)
+            elif viewer.take(item, self._number):
                 keep = True
         self._number += 1
         if keep:

@@ -17,61 +17,59 @@ _KEPT = 4 << 20  # bytes of frames after which other pages are taken
 _PAGE = 4096
 
 
+class _Memory:
+    """A memfd; `number` is -1 once it is closed."""
+
+    __slots__ = ("number",)
+
+    def __init__(self) -> None:
+        self.number = os.memfd_create("frames", os.MFD_CLOEXEC)
+
+    def close(self) -> None:
+        number, self.number = self.number, -1
+        os.close(number)
+
+
 class FramePages:
     """The newest frames' memory, 4 MiB and a frame at most. Where the system has none to give, nothing is placed."""
 
     def __init__(self) -> None:
-        self._file = -1
+        self._memory: _Memory | None = None
         self._end = 0
-        self._generation = 0
 
-    def place(self, head: bytes, body: bytes) -> tuple[int, int] | None:
-        """Where the frame was put: a place for `send`. None: nowhere."""
+    def place(self, head: bytes, body: bytes) -> tuple[_Memory, int] | None:
+        """Where the frame was put. None: nowhere."""
         if self._end > _KEPT:
             self.close()
-        start = self._end
+        start, size = self._end, len(head) + len(body)
         try:
-            if self._file < 0:
-                self._file = os.memfd_create("frames", os.MFD_CLOEXEC)
-            whole = os.pwritev(self._file, (head, body), start) == len(head) + len(body)
+            memory = self._memory = self._memory or _Memory()
+            whole = os.pwritev(memory.number, (head, body), start) == size
         except OSError:
             whole = False
         if not whole:
             self.close()
             return None
-        self._end = -(-(start + len(head) + len(body)) // _PAGE) * _PAGE
-        return self._generation, start
+        self._end = -(-(start + size) // _PAGE) * _PAGE
+        return memory, start
 
     def close(self) -> None:
         """Gives the memory back, and with it every place in it; what is on its way still arrives."""
-        self._generation += 1
-        self._end = 0
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
-
-    def send(self, to: socket.socket, place: tuple[int, int], size: int) -> int:
-        """As much of the frame at `place` as the kernel takes now. 0: nothing, or its pages are gone."""
-        generation, start = place
-        if generation != self._generation:
-            return 0
-        try:
-            return os.sendfile(to.fileno(), self._file, start, size)
-        except OSError:  # full, or broken; whoever sends it another way finds that out
-            return 0
+        memory, self._memory, self._end = self._memory, None, 0
+        if memory is not None:
+            memory.close()
 
 
 class LargeFrame:
     """See OutputFrame in viewing.py. With `pages` it is one that many viewers get."""
 
-    __slots__ = ("_body", "_head", "_pages", "_place", "_size", "_whole")
+    __slots__ = ("_body", "_head", "_place", "_size", "_whole")
 
     def __init__(self, head: bytes, body: bytes, pages: FramePages | None) -> None:
         self._head = head
         self._body = body
         self._size = len(head) + len(body)
         self._whole: bytes | None = None
-        self._pages = pages
         self._place = None if pages is None else pages.place(head, body)
 
     def __len__(self) -> int:
@@ -84,8 +82,12 @@ class LargeFrame:
 
     def send(self, to: socket.socket) -> int:
         """See OutputFrame.send."""
-        if self._pages is not None and self._place is not None:
-            sent = self._pages.send(to, self._place, self._size)
+        memory, start = self._place or (None, 0)
+        if memory is not None and memory.number >= 0:
+            try:
+                sent = os.sendfile(to.fileno(), memory.number, start, self._size)
+            except OSError:  # full, or broken; the other way finds that out
+                sent = 0
             if sent:
-                return sent
-        return to.sendmsg((self._head, self._body))
+                return self._size - sent
+        return self._size - to.sendmsg((self._head, self._body))

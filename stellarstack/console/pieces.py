@@ -31,32 +31,36 @@ class Piece:
         self._held = held
         self._data = data
         self._pages = pages
-        self._raw: Frame | None = None
-        self._json: Frame | None = None
+        self._raw: tuple[int, Frame | None] | None = None
+        self._json: tuple[int, Frame | None] | None = None
 
-    def frame(self, encoding: Encoding) -> Frame:
-        """Its frame, built at the first asking; empty where it has nothing to show in this encoding."""
+    def shown(self, encoding: Encoding) -> tuple[int, Frame | None]:
+        """Up to where a viewer has been shown the stream with its frame, and the frame, built at the first asking.
+
+        None: it has nothing to show in this encoding.
+        """
         if encoding is Encoding.RAW:
             raw = self._raw
             if raw is None:
-                data, size = self._data, len(self._data)
-                if size >= LARGE:
-                    raw = LargeFrame(binary_head(size), data, self._pages)
-                else:
-                    raw = binary_frame(data) if data else b""
-                self._raw = raw
+                raw = self._raw = self.end, self._raw_frame()
             return raw
         if encoding is Encoding.PLAIN:
-            return self._data
+            return self.end, self._data or None
         if self._json is None:
-            self._json = self._text_frame()
+            self._json = self.end - self.back, self._text_frame()
         return self._json
 
-    def _text_frame(self) -> Frame:
+    def _raw_frame(self) -> Frame | None:
+        data, size = self._data, len(self._data)
+        if size >= LARGE:
+            return LargeFrame(binary_head(size), data, self._pages)
+        return binary_frame(data) if data else None
+
+    def _text_frame(self) -> Frame | None:
         whole = self._held + self._data if self._held else self._data
         whole = whole[: len(whole) - self.back] if self.back else whole
         if not whole:
-            return b""
+            return None
         start = self.offset - len(self._held)
         frame = output_frame(whole.decode("utf-8", "replace"), start, start + len(whole), self.timestamp)
         return frame if self._pages is None or len(frame) < LARGE else LargeFrame(b"", frame, self._pages)
@@ -67,7 +71,8 @@ class Piece:
 
     @property
     def weight(self) -> int:
-        return _ITEM_WEIGHT + max(len(self._data), 0 if self._json is None else len(self._json))
+        _, text = self._json or (0, None)
+        return _ITEM_WEIGHT + max(len(self._data), len(text or b""))
 
 
 @dataclass(frozen=True, slots=True)
