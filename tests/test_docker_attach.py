@@ -18,6 +18,7 @@ from stellarstack.docker.attach import (
     CLOSE_GRACE,
     ENOUGH,
     FEW,
+    GROW,
     LATELY,
     OVER,
     PACE,
@@ -35,6 +36,7 @@ from tests.dockerd_case import TTY, DockerdCase
 from tests.engine_ears import Recorder, deferred
 from tests.fake_dockerd import Connection
 
+MANY = 60  # pieces after which a rest is as long, or as short, as it gets
 AGREED = b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
 
 
@@ -206,29 +208,29 @@ class PacingTests(AttachCase):
 
     def test_rests_grow_with_a_flood(self) -> None:
         """While a flood's pieces are small its rests grow, up to a bound; full ones make them shorter again."""
-        rests = [self.read(PACED_FROM) for _ in range(8)]
-        self.assertEqual([round(rest / PACE, 2) for rest in rests[:3]], [1, 1.5, 2.25])
+        rests = [self.read(PACED_FROM) for _ in range(MANY)]
+        self.assertEqual([round(rest / PACE, 4) for rest in rests[:3]], [1, round(GROW, 4), round(GROW**2, 4)])
         self.assertAlmostEqual(rests[-1], PACE_MOST)
         shorter = self.read(READ_MAX)
         self.assertLess(shorter, PACE_MOST)
         enough = round(READ_MAX * LATELY * ENOUGH)
         self.assertAlmostEqual(self.read(enough), shorter, 5)
         self.assertGreater(self.read(enough // 2), shorter)
-        for _ in range(30):
+        for _ in range(MANY):
             last = self.read(READ_MAX)
         self.assertAlmostEqual(last, PACE)
 
     def test_a_small_socket(self) -> None:
         """Where the engine's socket holds less, a piece that fills it counts as full: the game is not held back."""
-        for _ in range(8):
+        for _ in range(MANY):
             self.read(PACED_FROM)
-        for _ in range(30):
+        for _ in range(MANY):
             last = self.read(FEW + 1)
         self.assertAlmostEqual(last, PACE)
 
     def test_a_lucky_piece(self) -> None:
         """One that was larger than the others ever are is forgotten after a while."""
-        for _ in range(8):
+        for _ in range(MANY):
             self.read(READ_MAX)
         rests = [self.read(FEW + 1) for _ in range(100)]
         self.assertGreater(max(rests), PACE)
@@ -242,7 +244,7 @@ class PacingTests(AttachCase):
 
     def test_a_flood_with_pauses(self) -> None:
         """A flood that pauses for some milliseconds goes on where its rests were."""
-        for _ in range(8):
+        for _ in range(MANY):
             self.read(PACED_FROM)
         self.clock.advance(OVER / 2)
         self.assertAlmostEqual(self.read(PACED_FROM), PACE_MOST)

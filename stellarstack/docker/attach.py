@@ -41,7 +41,7 @@ PACE, PACE_MOST = 0.001, 0.008
 # A flood's rest is as long as it takes, by how much came in the last, until ENOUGH of what the engine's socket holds is
 # there; more, and the game would be held back. That is the largest piece that came lately, or FEW bytes; it depends on
 # how the engine writes, so a piece counts for less with each that follows.
-ENOUGH, FEW, LATELY, GROW = 0.7, 96 << 10, 0.97, 1.5
+ENOUGH, FEW, LATELY, GROW = 0.95, 96 << 10, 0.97, 1.15
 OVER = 0.005  # seconds without a large piece, after which it is no flood any more; a screen is drawn less often
 CLOSE_GRACE = 1.0
 
@@ -197,8 +197,8 @@ class AttachProtocol(Protocol):
         if not self._prompt and self._clock.seconds() - self._rested_at > OVER:
             self._pace = PACE
         else:
-            change = ENOUGH * max(FEW, self._largest) / size
-            self._pace = max(PACE, min((1 + change) / 2 * self._pace, GROW * self._pace, PACE_MOST))
+            change = min(GROW, ENOUGH * max(FEW, self._largest) / size)
+            self._pace = max(PACE, min(change * self._pace, PACE_MOST))
         if not self._prompt:
             self._pipe.bufferSize = READ_MAX
             self._pipe.pauseProducing()
