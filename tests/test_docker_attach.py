@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from dataclasses import dataclass, field
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -16,10 +18,8 @@ from zope.interface import implementer
 
 from stellarstack.docker.attach import (
     CLOSE_GRACE,
-    ENOUGH,
-    FEW,
+    FILLED,
     GROW,
-    LATELY,
     OVER,
     PACE,
     PACE_MOST,
@@ -36,8 +36,19 @@ from tests.dockerd_case import TTY, DockerdCase
 from tests.engine_ears import Recorder, deferred
 from tests.fake_dockerd import Connection
 
+SOCKET = 229_376  # bytes that an engine's socket takes which holds 212 992, in pieces of 32 KiB
 MANY = 60  # pieces after which a rest is as long, or as short, as it gets
 AGREED = b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+
+
+@dataclass
+class Flooded:
+    """How a flood was read. `waiting`: bytes that the engine could not write yet."""
+
+    waiting: float
+    most_waiting: float = 0.0
+    pieces: list[int] = field(default_factory=list)
+    rests: list[float] = field(default_factory=list)
 
 
 class Pipe(StringTransport):
@@ -46,6 +57,7 @@ class Pipe(StringTransport):
     reading = True
     aborted = False
     bufferSize = 65536
+    holds = 212_992
 
     def pauseProducing(self) -> None:
         self.reading = False
@@ -211,30 +223,58 @@ class PacingTests(AttachCase):
         rests = [self.read(PACED_FROM) for _ in range(MANY)]
         self.assertEqual([round(rest / PACE, 4) for rest in rests[:3]], [1, round(GROW, 4), round(GROW**2, 4)])
         self.assertAlmostEqual(rests[-1], PACE_MOST)
-        shorter = self.read(READ_MAX)
+        shorter = self.read(self.pipe.holds)
         self.assertLess(shorter, PACE_MOST)
-        enough = round(READ_MAX * LATELY * ENOUGH)
+        enough = round(FILLED * self.pipe.holds)
         self.assertAlmostEqual(self.read(enough), shorter, 5)
         self.assertGreater(self.read(enough // 2), shorter)
         for _ in range(MANY):
-            last = self.read(READ_MAX)
+            last = self.read(self.pipe.holds)
         self.assertAlmostEqual(last, PACE)
 
-    def test_a_small_socket(self) -> None:
-        """Where the engine's socket holds less, a piece that fills it counts as full: the game is not held back."""
-        for _ in range(MANY):
-            self.read(PACED_FROM)
-        for _ in range(MANY):
-            last = self.read(FEW + 1)
-        self.assertAlmostEqual(last, PACE)
+    def flood(self, rate: float, seconds: float, *, jitter: float = 0.0, waiting: float = 0.0) -> Flooded:
+        """A game writes `rate` bytes a second, more or less, for a while, after `waiting` bytes that nobody read."""
+        chance, found, until = random.Random(1), Flooded(waiting=waiting), self.clock.seconds() + seconds
+        rest = PACE
+        while self.clock.seconds() < until:
+            found.waiting += rest * rate * chance.uniform(1 - jitter, 1 + jitter)
+            size = min(int(found.waiting), SOCKET)
+            found.waiting -= size
+            found.most_waiting = max(found.most_waiting, found.waiting)
+            rest = self.read(size)
+            self.sink.data = b""
+            found.pieces.append(size)
+            found.rests.append(rest)
+        return found
 
-    def test_a_lucky_piece(self) -> None:
-        """One that was larger than the others ever are is forgotten after a while."""
-        for _ in range(MANY):
-            self.read(READ_MAX)
-        rests = [self.read(FEW + 1) for _ in range(100)]
-        self.assertGreater(max(rests), PACE)
-        self.assertAlmostEqual(rests[-1], PACE)
+    def test_pieces_of_a_flood(self) -> None:
+        """A flood of any speed comes in pieces that nearly fill the engine's socket; hardly anything waits longer."""
+        for rate in (30e6, 40e6, 100e6):
+            for jitter in (0.0, 0.1, 0.3, 0.6):
+                found = self.flood(rate, 1, jitter=jitter)
+                steady = found.pieces[len(found.pieces) // 2 :]
+                self.assertGreater(sum(steady) / len(steady), 0.85 * self.pipe.holds, (rate, jitter))
+                self.assertLess(found.most_waiting, 4 * SOCKET, (rate, jitter))
+
+    def test_slow_then_fast(self) -> None:
+        """A game that is suddenly thirty times as loud is not held back for long."""
+        slow = self.flood(3e6, 0.5)
+        self.assertAlmostEqual(slow.rests[-1], PACE_MOST)
+        found = self.flood(100e6, 0.2)
+        self.assertLess(found.most_waiting, 4e6)
+        self.assertLess(found.waiting, SOCKET)
+
+    def test_another_socket(self) -> None:
+        """Where the engine's socket holds less or more than usual, a piece that fills it counts as full."""
+        for holds in (16_384, 1 << 22):
+            pipe = Pipe()
+            pipe.holds = holds
+            self.attach.makeConnection(pipe)
+            for _ in range(MANY):
+                self.read(PACED_FROM)
+            for _ in range(MANY):
+                last = self.read(min(holds, READ_MAX))
+            self.assertAlmostEqual(last, PACE)
 
     def test_a_screen(self) -> None:
         """A program that draws its screen sixty times a second is no flood: a key's echo among it waits no longer."""

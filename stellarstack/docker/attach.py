@@ -38,10 +38,9 @@ READ_MAX = EngineStream.MORE  # bytes of a read while a flood goes on
 READ_USUAL = 16 << 10  # else: memory for more costs a key's echo what the reading itself does
 PACED_FROM = 2048
 PACE, PACE_MOST = 0.001, 0.008
-# A flood's rest is as long as it takes, by how much came in the last, until ENOUGH of what the engine's socket holds is
-# there; more, and the game would be held back. That is the largest piece that came lately, or FEW bytes; it depends on
-# how the engine writes, so a piece counts for less with each that follows.
-ENOUGH, FEW, LATELY, GROW = 0.95, 96 << 10, 0.97, 1.15
+# A flood's rest is as long as it takes, by how much came in the last, until FILLED of what the engine's socket holds is
+# there, and GROW times the last at most. Where it is full the engine waits, and after a while the game.
+FILLED, GROW = 0.95, 1.15
 OVER = 0.005  # seconds without a large piece, after which it is no flood any more; a screen is drawn less often
 CLOSE_GRACE = 1.0
 
@@ -113,7 +112,6 @@ class AttachProtocol(Protocol):
         self._ended = False
         self._resting: IDelayedCall | None = None
         self._pace = PACE
-        self._largest = 0.0  # bytes of a piece lately
         self._rested_at = float("-inf")
         self._prompt = False  # what is read now had waited through a rest
         self._closing: IDelayedCall | None = None
@@ -142,6 +140,7 @@ class AttachProtocol(Protocol):
     def connectionMade(self) -> None:
         self._pipe = self.transport
         self._pipe.bufferSize = READ_USUAL
+        self._enough = FILLED * min(self._pipe.holds, READ_MAX)
         self._keys = Keys(self._pipe)
         self._reads_now = IReadDescriptor.providedBy(self._pipe)
         self._pipe.write(self._joined.request)
@@ -193,11 +192,10 @@ class AttachProtocol(Protocol):
     def _rest(self, size: int) -> None:
         if self._resting is not None or self._closing is not None:
             return
-        self._largest = max(LATELY * self._largest, size)
         if not self._prompt and self._clock.seconds() - self._rested_at > OVER:
             self._pace = PACE
         else:
-            change = min(GROW, ENOUGH * max(FEW, self._largest) / size)
+            change = min(GROW, self._enough / size)
             self._pace = max(PACE, min(change * self._pace, PACE_MOST))
         if not self._prompt:
             self._pipe.bufferSize = READ_MAX

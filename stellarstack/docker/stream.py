@@ -47,7 +47,7 @@ class EngineStream(FileDescriptor):
     """One connection; its protocol is told what a Twisted transport tells.
 
     `bufferSize`: bytes of a read; where there are as many, and it is less than `MORE`, up to so many of what follows
-    belong to the same piece.
+    belong to the same piece. `holds`: about how much the engine can write before it waits for us to read.
     """
 
     bufferSize = 65536
@@ -59,6 +59,8 @@ class EngineStream(FileDescriptor):
         self._handle = handle
         self._protocol = protocol
         self._aborting = False
+        # It depends on the writer's buffer, of which only the system's default is known, the same as for ours.
+        self.holds = handle.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
         self.connected = 1
         protocol.makeConnection(self)
         self.startReading()
