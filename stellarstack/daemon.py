@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import IService
-from twisted.internet.task import cooperate
 from twisted.logger import ILogObserver, Logger
 from twisted.python import usage
 from twisted.python.components import Componentized
@@ -102,7 +101,7 @@ class Daemon(StagedService):
 
     def _has_begun(self) -> None:
         spare_the_collector()
-        cooperate(collapse())
+        self._reactor.callInThread(collapse)
         self._node.begun()
 
     def _take_signals(self) -> None:

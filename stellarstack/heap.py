@@ -13,11 +13,10 @@ from __future__ import annotations
 import ctypes
 import re
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
 SIZE = 2 << 20  # bytes of a huge page
-_MOST = 40  # huge pages
+_MOST = 40  # huge pages that are tried
 _COLLAPSE = 25  # MADV_COLLAPSE
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # mallopt(3)
 _KEPT = 16 << 20  # bytes that are free at the heap's end at most
@@ -47,14 +46,12 @@ def keep_freed() -> bool:
     return all(mallopt(option, value) for option, value in wanted)
 
 
-def collapse() -> Iterator[int]:
-    """Makes one huge page at each step, which takes some milliseconds, and answers how many there are."""
+def collapse() -> int:
+    """Makes huge pages, each of which takes some milliseconds, and answers how many. To be called in a thread."""
     try:
         places = list(heaps(Path("/proc/self/maps").read_text()))
-        libc = ctypes.CDLL(None)
-    except OSError:
-        return
-    libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    made = (place for place in places if libc.madvise(place, SIZE, _COLLAPSE) == 0)  # no stack of a thread is made one
-    for number, _ in enumerate(islice(made, _MOST), 1):
-        yield number
+        madvise = ctypes.CDLL(None).madvise
+    except (OSError, AttributeError):
+        return 0
+    madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    return sum(madvise(place, SIZE, _COLLAPSE) == 0 for place in places[:_MOST])  # no stack of a thread is made one

@@ -17,6 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from stellarstack.config import ConsoleConfig
 from stellarstack.console.fanout import Bounds, FanOut
 from stellarstack.console.large_frames import FramePages
+from stellarstack.console.pieces import Piece
 from stellarstack.console.segments import Segments
 from stellarstack.core.frames import Encoding, gap_frame, stats_frame
 from stellarstack.core.messages import Json
@@ -687,6 +688,27 @@ class FanOutTests(ConsoleCase):
             wire.write = frames.append  # type: ignore[method-assign, assignment]
         self.say("one\n")
         self.assertIs(frames[0], frames[1])
+
+    def test_a_gap_within_a_character(self) -> None:
+        """Who falls behind while a character is unfinished has not been shown its first bytes: the gap has them."""
+        self.run_game()
+        slow = self.view(room=1)
+        self.say(b"a\xe2\x82")
+        self.say(b"\xac" + b"0" * 2048)
+        for _ in range(100):
+            self.say(b"1" * 2048)
+        slow.room = 1 << 30
+        assert slow.viewer is not None
+        slow.viewer.free()
+        self.say("end\n")
+        self.assertEqual(slow.gaps[0][0], 1)
+
+    def test_escaped_bytes_weigh(self) -> None:
+        """What is kept for those behind is bounded by what its frames take, of control bytes six times as much."""
+        piece = Piece(0, b"", b"\x01" * 1000, 0, 0.0)
+        _, frame = piece.shown(Encoding.JSON)
+        self.assertGreaterEqual(piece.weight, len(frame or b""))
+        self.assertGreater(len(frame or b""), 5000)
 
     def test_a_bare_terminal(self) -> None:
         """The bytes and nothing around them, the same object for all; what JSON tells is a line, stats are none."""
