@@ -45,7 +45,7 @@ AGREED = b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
 class Flooded:
     """How a flood was read. `waiting`: bytes that the engine could not write yet."""
 
-    waiting: float
+    waiting: float = 0.0
     most_waiting: float = 0.0
     pieces: list[int] = field(default_factory=list)
     rests: list[float] = field(default_factory=list)
@@ -232,9 +232,9 @@ class PacingTests(AttachCase):
             last = self.read(self.pipe.holds)
         self.assertAlmostEqual(last, PACE)
 
-    def flood(self, rate: float, seconds: float, *, jitter: float = 0.0, waiting: float = 0.0) -> Flooded:
-        """A game writes `rate` bytes a second, more or less, for a while, after `waiting` bytes that nobody read."""
-        chance, found, until = random.Random(1), Flooded(waiting=waiting), self.clock.seconds() + seconds
+    def flood(self, rate: float, seconds: float, jitter: float = 0.0) -> Flooded:
+        """A game writes `rate` bytes a second, more or less by that share, for a while."""
+        chance, found, until = random.Random(1), Flooded(), self.clock.seconds() + seconds
         rest = PACE
         while self.clock.seconds() < until:
             found.waiting += rest * rate * chance.uniform(1 - jitter, 1 + jitter)
@@ -251,7 +251,7 @@ class PacingTests(AttachCase):
         """A flood of any speed comes in pieces that nearly fill the engine's socket; hardly anything waits longer."""
         for rate in (30e6, 40e6, 100e6):
             for jitter in (0.0, 0.1, 0.3, 0.6):
-                found = self.flood(rate, 1, jitter=jitter)
+                found = self.flood(rate, 1, jitter)
                 steady = found.pieces[len(found.pieces) // 2 :]
                 self.assertGreater(sum(steady) / len(steady), 0.85 * self.pipe.holds, (rate, jitter))
                 self.assertLess(found.most_waiting, 4 * SOCKET, (rate, jitter))
